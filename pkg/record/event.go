@@ -1,0 +1,54 @@
+package record
+
+import "encoding/json"
+
+// Event is a piece of work with a beginning and an end on the monotonic clock:
+// a prefill, a decode, a step of a square wave. Its energy is what nvattrib
+// fills in.
+type Event struct {
+	ID              string       `json:"event_id,omitempty"`
+	Phase           string       `json:"phase,omitempty"`
+	StartNS         int64        `json:"t_start_ns"`
+	EndNS           int64        `json:"t_end_ns"`
+	StartUnixNS     Opt[int64]   `json:"t_start_unix_ns,omitzero"` // wall clock instead of StartNS, converted through the header
+	EndUnixNS       Opt[int64]   `json:"t_end_unix_ns,omitzero"`
+	GPUs            []int        `json:"gpus,omitempty"` // empty: GPU 0, or the trace's only GPU
+	RequestID       string       `json:"request_id,omitempty"`
+	Model           string       `json:"model,omitempty"`
+	BatchSize       Opt[int64]   `json:"batch_size,omitzero"`
+	InputTokens     Opt[int64]   `json:"input_tokens,omitzero"`
+	OutputTokens    Opt[int64]   `json:"output_tokens,omitzero"`
+	TokensPerSecond Opt[float64] `json:"tokens_per_second,omitzero"`
+
+	// Energy is nil before attribution. Its fields stand beside the event's
+	// own on the wire.
+	Energy *Energy `json:"-"`
+	// Extra is every further field, in the order it was read.
+	Extra []Field `json:"-"`
+}
+
+// Duration is the event's length in seconds.
+func (e *Event) Duration() float64 { return float64(e.EndNS-e.StartNS) / 1e9 }
+
+// Field is a field that this package does not know, kept as it was.
+type Field struct {
+	Name  string
+	Value json.RawMessage
+}
+
+// Energy is the outcome of attribution for one event.
+type Energy struct {
+	Method             string       `json:"method"`
+	PowerSamples       int64        `json:"power_samples"`
+	GapFraction        Opt[float64] `json:"gap_fraction,omitzero"`
+	MaxGapS            Opt[float64] `json:"max_gap_s,omitzero"`
+	Joules             Opt[float64] `json:"energy_joules,omitzero"`
+	OperationalJ       Opt[float64] `json:"operational_joules,omitzero"`         // above idle, unclamped
+	OperationalClamped Opt[float64] `json:"operational_joules_clamped,omitzero"` // diagnostic: biased upward in noise
+	Quality            string       `json:"energy_quality"`                      // no_data | gappy | good
+	Tier               string       `json:"energy_tier"`                         // refused | estimate | analysis | billable
+	CI95J              Opt[float64] `json:"ci95_joules,omitzero"`                // half-width
+	JoulesPerToken     Opt[float64] `json:"joules_per_token,omitzero"`
+	Throttled          Opt[bool]    `json:"throttled,omitzero"`
+	Reasons            []string     `json:"reasons,omitempty"`
+}

@@ -1,0 +1,335 @@
+// Package record is the vocabulary of joulepipe: every record that the tools
+// write to one another, as Go structs whose field names carry the unit.
+//
+// A stream is a header, records of any kind, and an end. A value that was not
+// read is absent, never 0 and never NaN: see [Opt]. The wire names are the JSON
+// tags; package stream has the encodings (NDJSON, Arrow IPC, CSV). This package
+// does no I/O.
+package record
+
+import "cmp"
+
+// Schema names the version of the record format. It changes only when a reader
+// of the old format could no longer make sense of the new one.
+const Schema = "joulepipe/1"
+
+// A Record is one of the pointer types of this package: *[Header], *[Sample],
+// *[Power], *[Counter], *[GPM], *[Event], *[Marker], *[Soak], *[Summary],
+// *[End] or *[SyntaxError]. More kinds may come: skip what you do not know.
+type Record interface {
+	// Kind is the record's wire name ("sample", "event", …).
+	Kind() Kind
+	// When is the time that orders the record in a merged stream, in
+	// nanoseconds of the monotonic clock. ok is false for records without a
+	// time of their own.
+	When() (ns int64, ok bool)
+}
+
+// Kind is the wire name of a record kind, the value of its "record" field.
+type Kind string
+
+// The kinds of record.
+const (
+	KindHeader  Kind = "header"
+	KindSample  Kind = "sample"
+	KindPower   Kind = "power"
+	KindCounter Kind = "counter"
+	KindGPM     Kind = "gpm"
+	KindEvent   Kind = "event"
+	KindMarker  Kind = "marker"
+	KindSoak    Kind = "soak"
+	KindSummary Kind = "summary"
+	KindEnd     Kind = "end"
+	// KindSyntax is never written: it is how a reader hands on a bad line.
+	KindSyntax Kind = "syntax"
+)
+
+// Number is what an [Opt] can hold.
+type Number interface {
+	~int | ~int64 | ~uint64 | ~float64 | ~bool
+}
+
+// Opt is a value that may be absent. The zero Opt is absent. On the wire an
+// absent value is left out (NDJSON), null (Arrow) or empty (CSV).
+type Opt[T Number] struct {
+	V  T
+	OK bool
+}
+
+// Some is a value that is present.
+func Some[T Number](v T) Opt[T] { return Opt[T]{v, true} }
+
+// Get is the value and whether there is one.
+func (o Opt[T]) Get() (T, bool) { return o.V, o.OK }
+
+// Or is the value, or d where it is absent.
+func (o Opt[T]) Or(d T) T {
+	if o.OK {
+		return o.V
+	}
+	return d
+}
+
+// IsZero says that the value is absent; encoding/json's omitzero asks.
+func (o Opt[T]) IsZero() bool { return !o.OK }
+
+// Version says which build wrote a stream.
+type Version struct {
+	Hash  string `json:"hash,omitempty"` // commit of the build
+	Dirty bool   `json:"dirty"`          // built from a changed tree
+}
+
+// Header opens a stream: who wrote it, on which machine, with what clock and
+// which GPUs. A stream that begins with a Header ends with an [End].
+type Header struct {
+	Schema   string         `json:"schema"`
+	Tool     string         `json:"tool"`
+	Version  string         `json:"version,omitempty"`
+	RunID    string         `json:"run_id,omitempty"`
+	Host     string         `json:"host,omitempty"`
+	BootID   string         `json:"boot_id,omitempty"` // the monotonic clock restarts with it
+	TimeNS   int64          `json:"t_ns"`              // monotonic, taken together with UnixNS
+	UnixNS   int64          `json:"unix_ns"`           // wall clock at TimeNS
+	PeriodNS int64          `json:"period_ns,omitempty"`
+	GPUs     []GPU          `json:"gpus,omitempty"`
+	Config   map[string]any `json:"config,omitempty"` // what was asked for
+	Git      *Version       `json:"git,omitempty"`
+}
+
+// GPU describes one GPU of a [Header].
+type GPU struct {
+	Index              int               `json:"gpu"`
+	UUID               string            `json:"uuid,omitempty"`
+	Name               string            `json:"name,omitempty"`
+	Driver             string            `json:"driver,omitempty"`
+	CUDA               string            `json:"cuda,omitempty"` // highest CUDA version the driver speaks, "13.0"
+	Arch               string            `json:"arch,omitempty"`
+	PCI                string            `json:"pci,omitempty"`
+	VRAMTotalMB        Opt[float64]      `json:"vram_total_mb,omitzero"` // MiB
+	PowerLimitW        Opt[float64]      `json:"power_limit_w,omitzero"`
+	PowerLimitDefaultW Opt[float64]      `json:"power_limit_default_w,omitzero"`
+	TempSlowdownC      Opt[float64]      `json:"temp_slowdown_c,omitzero"`
+	TempShutdownC      Opt[float64]      `json:"temp_shutdown_c,omitzero"`
+	MIG                Opt[bool]         `json:"mig,omitzero"`
+	Persistence        Opt[bool]         `json:"persistence,omitzero"`
+	Channels           map[string]string `json:"channels,omitempty"` // channel → "ok" or the NVML error
+}
+
+// Sample is one reading of a GPU on the poller's grid.
+type Sample struct {
+	TimeNS          int64        `json:"t_ns"` // when the power was read
+	GPU             int          `json:"gpu"`
+	Tick            Opt[int64]   `json:"tick,omitzero"`             // index on the grid; a missing index is a dropped tick
+	PowerW          Opt[float64] `json:"power_w,omitzero"`          // nvmlDeviceGetPowerUsage
+	PowerInstantW   Opt[float64] `json:"power_instant_w,omitzero"`  // NVML field 186
+	PowerAverageW   Opt[float64] `json:"power_average_w,omitzero"`  // NVML field 185
+	TempC           Opt[float64] `json:"temp_c,omitzero"`           // core, degrees Celsius
+	SMClockMHz      Opt[int64]   `json:"sm_clock_mhz,omitzero"`     //
+	MemClockMHz     Opt[int64]   `json:"mem_clock_mhz,omitzero"`    //
+	UtilGPU         Opt[int64]   `json:"util_gpu,omitzero"`         // per cent of the time
+	UtilMem         Opt[int64]   `json:"util_mem,omitzero"`         // per cent of the time
+	VRAMUsedMB      Opt[float64] `json:"vram_used_mb,omitzero"`     // MiB
+	ThrottleReasons Opt[uint64]  `json:"throttle_reasons,omitzero"` // nvmlClocksEventReason bits
+	PState          Opt[int64]   `json:"pstate,omitzero"`           // 0 is the fastest
+	ReadOK          bool         `json:"read_ok"`                   // false: a reading failed, see Error
+	Error           string       `json:"error,omitempty"`           // NVML name of what failed
+	DtS             Opt[float64] `json:"dt_s,omitzero"`             // seconds since the last sample of this GPU
+	LateUS          Opt[float64] `json:"late_us,omitzero"`          // microseconds after the tick's instant
+	ReadUS          Opt[float64] `json:"read_us,omitzero"`          // what reading all fields took
+}
+
+// Power is one entry of the driver's own power sample buffer
+// (nvmlDeviceGetSamples, NVML_TOTAL_POWER_SAMPLES), moved to this clock. The
+// entry is the mean of the interval that ends at TimeNS.
+type Power struct {
+	TimeNS int64   `json:"t_ns"`
+	GPU    int     `json:"gpu"`
+	PowerW float64 `json:"power_w"`
+}
+
+// Counter is one reading of the GPU's energy counter
+// (nvmlDeviceGetTotalEnergyConsumption): millijoules since the driver loaded.
+// The call lasted from BeforeNS to TimeNS.
+type Counter struct {
+	BeforeNS     int64      `json:"t_before_ns"`
+	TimeNS       int64      `json:"t_ns"`
+	GPU          int        `json:"gpu"`
+	EnergyMilliJ Opt[int64] `json:"energy_mj,omitzero"` // absent when the read failed
+	Error        string     `json:"error,omitempty"`    // NVML name
+}
+
+// GPM is the use of the GPU's units between two moments (Hopper and later).
+// Utilisations are per cent.
+type GPM struct {
+	StartNS      int64        `json:"t_start_ns"`
+	TimeNS       int64        `json:"t_ns"`
+	GPU          int          `json:"gpu"`
+	GraphicsUtil Opt[float64] `json:"graphics_util,omitzero"`
+	SMUtil       Opt[float64] `json:"sm_util,omitzero"`
+	SMOccupancy  Opt[float64] `json:"sm_occupancy,omitzero"`
+	TensorUtil   Opt[float64] `json:"tensor_util,omitzero"`
+	DRAMBWUtil   Opt[float64] `json:"dram_bw_util,omitzero"`
+	PCIeTxMiBs   Opt[float64] `json:"pcie_tx_mib_s,omitzero"`
+	PCIeRxMiBs   Opt[float64] `json:"pcie_rx_mib_s,omitzero"`
+}
+
+// Marker is a named instant in an event stream (start_experiment,
+// end_experiment, …).
+type Marker struct {
+	Name   string  `json:"name"`
+	TimeNS int64   `json:"t_ns"`
+	Extra  []Field `json:"-"` // further fields, kept in their order
+}
+
+// Soak is one verdict of nvsoak: a line per step of the rolling window while
+// State is "warming", "stable" or "tripped", and a last one that sums up
+// (equilibrium, timeout, thermal_trip or interrupted).
+type Soak struct {
+	TimeNS          Opt[int64]      `json:"t_ns,omitzero"`
+	GPU             int             `json:"gpu"`
+	State           string          `json:"state"`
+	Final           bool            `json:"final,omitempty"` // the summing-up line
+	DurationS       float64         `json:"duration_s"`
+	TempC           Opt[float64]    `json:"temp_c,omitzero"`
+	TempStartC      Opt[float64]    `json:"temp_start_c,omitzero"`
+	TempEndC        Opt[float64]    `json:"temp_end_c,omitzero"`
+	TempMaxC        Opt[float64]    `json:"temp_max_c,omitzero"`
+	WindowS         Opt[float64]    `json:"window_s,omitzero"`
+	SlopeCPerMin    Opt[float64]    `json:"slope_c_per_min,omitzero"`
+	SlopeCI95       Opt[float64]    `json:"slope_ci95,omitzero"` // half-width, °C/min
+	MaxSlopeCPerMin Opt[float64]    `json:"max_slope_c_per_min,omitzero"`
+	ThrottleReasons []string        `json:"throttle_reasons,omitempty"`
+	Trips           int             `json:"trips"`
+	Rule            map[string]bool `json:"rule,omitempty"` // seed, margin → did it pass
+	Reason          string          `json:"reason,omitempty"`
+	CommandExit     Opt[int64]      `json:"command_exit,omitzero"`
+}
+
+// Summary is what nvattrib says of all events of one phase and batch.
+type Summary struct {
+	Phase             string         `json:"phase"`
+	Model             string         `json:"model,omitempty"`
+	BatchSize         Opt[int64]     `json:"batch_size,omitzero"`
+	Method            string         `json:"method"`
+	Events            int            `json:"events"`
+	WithEnergy        int            `json:"events_with_energy"`
+	DurationS         float64        `json:"duration_s"` // of all events together
+	EnergyMeanJ       Opt[float64]   `json:"energy_joules_mean,omitzero"`
+	EnergyStdJ        Opt[float64]   `json:"energy_joules_std,omitzero"`
+	EnergyTotalJ      Opt[float64]   `json:"energy_joules_total,omitzero"`
+	OperationalMeanJ  Opt[float64]   `json:"operational_joules_mean,omitzero"`
+	OperationalTotalJ Opt[float64]   `json:"operational_joules_total,omitzero"`
+	PowerMeanW        Opt[float64]   `json:"power_w_mean,omitzero"`
+	JoulesPerToken    Opt[float64]   `json:"joules_per_token,omitzero"`
+	TokensPerSecond   Opt[float64]   `json:"tokens_per_second,omitzero"`
+	Quality           map[string]int `json:"energy_quality,omitempty"` // no_data, gappy, good → events
+	Tier              map[string]int `json:"energy_tier,omitempty"`    // refused, estimate, … → events
+}
+
+// End closes a stream. Without it a stream that began with a [Header] was cut.
+type End struct {
+	Records int64   `json:"records"` // between header and end
+	Poller  *Poller `json:"poller,omitempty"`
+}
+
+// Poller is what nvpoll says of its own punctuality.
+type Poller struct {
+	Overall PollerStats   `json:"overall"`
+	GPUs    []PollerStats `json:"gpus,omitempty"`
+}
+
+// PollerStats is the punctuality of one GPU's samples, or of all.
+type PollerStats struct {
+	GPU               Opt[int]           `json:"gpu,omitzero"`
+	SamplesTotal      int64              `json:"samples_total"`
+	SamplesValid      int64              `json:"samples_valid"`
+	ReadErrors        int64              `json:"read_errors"`
+	Errors            map[string]int64   `json:"errors,omitempty"` // NVML name → times
+	FloorSuspect      int64              `json:"floor_suspect"`    // valid readings below 5 W
+	DroppedTicks      int64              `json:"dropped_ticks"`
+	TargetPeriodMS    float64            `json:"target_period_ms"`
+	MedianDtMS        Opt[float64]       `json:"median_dt_ms,omitzero"`
+	P95DtMS           Opt[float64]       `json:"p95_dt_ms,omitzero"`
+	MaxGapMS          Opt[float64]       `json:"max_gap_ms,omitzero"`
+	GapCount          int64              `json:"gap_count"` // spacings beyond the gap threshold (0.25 s)
+	GapFraction       Opt[float64]       `json:"gap_fraction,omitzero"`
+	MedianLatenessMS  Opt[float64]       `json:"median_lateness_ms,omitzero"`
+	P95LatenessMS     Opt[float64]       `json:"p95_lateness_ms,omitzero"`
+	DtHistogram       []Bin              `json:"dt_histogram,omitempty"`
+	SchedulingQuality string             `json:"scheduling_quality,omitempty"` // strict | loose
+	ContinuityQuality string             `json:"continuity_quality,omitempty"` // good | degraded
+	Quality           string             `json:"quality,omitempty"`            // the worse of the two
+	CPUSeconds        Opt[float64]       `json:"cpu_s,omitzero"`
+	Channels          map[string]Channel `json:"channels,omitempty"` // what the slow channels did
+}
+
+// Bin counts spacings dt with LoMS ≤ dt < HiMS; the last bin has no HiMS.
+type Bin struct {
+	LoMS  float64      `json:"lo_ms"`
+	HiMS  Opt[float64] `json:"hi_ms,omitzero"`
+	Count int64        `json:"n"`
+}
+
+// Channel is what one slow channel (power, counter, gpm) did and cost.
+type Channel struct {
+	Calls     int64            `json:"calls"`
+	Records   int64            `json:"records"`
+	Errors    map[string]int64 `json:"errors,omitempty"`
+	Gaps      int64            `json:"gaps,omitempty"` // overflows between harvests
+	CallP50MS Opt[float64]     `json:"call_p50_ms,omitzero"`
+	CallP95MS Opt[float64]     `json:"call_p95_ms,omitzero"`
+	CallMaxMS Opt[float64]     `json:"call_max_ms,omitzero"`
+	Clock     string           `json:"clock,omitempty"` // the clock the driver's stamps were found to be of
+}
+
+func (*Header) Kind() Kind  { return KindHeader }
+func (*Sample) Kind() Kind  { return KindSample }
+func (*Power) Kind() Kind   { return KindPower }
+func (*Counter) Kind() Kind { return KindCounter }
+func (*GPM) Kind() Kind     { return KindGPM }
+func (*Event) Kind() Kind   { return KindEvent }
+func (*Marker) Kind() Kind  { return KindMarker }
+func (*Soak) Kind() Kind    { return KindSoak }
+func (*Summary) Kind() Kind { return KindSummary }
+func (*End) Kind() Kind     { return KindEnd }
+
+func (r *Header) When() (int64, bool)  { return 0, false }
+func (r *Sample) When() (int64, bool)  { return r.TimeNS, true }
+func (r *Power) When() (int64, bool)   { return r.TimeNS, true }
+func (r *Counter) When() (int64, bool) { return r.TimeNS, true }
+func (r *GPM) When() (int64, bool)     { return r.TimeNS, true }
+func (r *Event) When() (int64, bool)   { return r.StartNS, true }
+func (r *Marker) When() (int64, bool)  { return r.TimeNS, true }
+func (r *Soak) When() (int64, bool)    { return r.TimeNS.Get() }
+func (r *Summary) When() (int64, bool) { return 0, false }
+func (r *End) When() (int64, bool)     { return 0, false }
+
+// Power channels of a [Sample], as flags and files name them.
+const (
+	ChannelPower   = "power"   // nvmlDeviceGetPowerUsage
+	ChannelInstant = "instant" // NVML field 186
+	ChannelAverage = "average" // NVML field 185
+	ChannelDriver  = "driver"  // the driver's sample buffer
+	ChannelCounter = "counter" // the energy counter
+)
+
+// FloorW is the power below which a reading that succeeded is suspect: no board
+// idles there, and stale caches do. It is kept and counted, never dropped.
+const FloorW = 5.0
+
+// Compare orders records by time; records without a time come first.
+func Compare(a, b Record) int {
+	ta, oka := a.When()
+	tb, okb := b.When()
+	if !oka || !okb {
+		return cmp.Compare(b2i(oka), b2i(okb))
+	}
+	return cmp.Compare(ta, tb)
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
