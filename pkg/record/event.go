@@ -43,12 +43,13 @@ type Energy struct {
 	GapFraction        Opt[float64] `json:"gap_fraction,omitzero"`
 	MaxGapS            Opt[float64] `json:"max_gap_s,omitzero"`
 	Joules             Opt[float64] `json:"energy_joules,omitzero"`
-	OperationalJ       Opt[float64] `json:"operational_joules,omitzero"`         // above idle, unclamped
-	OperationalClamped Opt[float64] `json:"operational_joules_clamped,omitzero"` // diagnostic: biased upward in noise
-	Quality            string       `json:"energy_quality"`                      // no_data | gappy | good
-	Tier               string       `json:"energy_tier"`                         // refused | estimate | analysis | billable
-	CI95J              Opt[float64] `json:"ci95_joules,omitzero"`                // half-width
-	JoulesPerToken     Opt[float64] `json:"joules_per_token,omitzero"`
+	OperationalJ       Opt[float64] `json:"operational_joules,omitzero"`           // above idle, unclamped
+	OperationalClamped Opt[float64] `json:"operational_joules_clamped,omitzero"`   // diagnostic: biased upward in noise
+	Quality            string       `json:"energy_quality"`                        // no_data | gappy | good
+	Tier               string       `json:"energy_tier"`                           // refused | estimate | analysis | billable
+	CI95J              Opt[float64] `json:"ci95_joules,omitzero"`                  // half-width
+	JoulesPerToken     Opt[float64] `json:"joules_per_token,omitzero"`             // gross: idle power included
+	OperationalPerTok  Opt[float64] `json:"operational_joules_per_token,omitzero"` // above idle
 	Throttled          Opt[bool]    `json:"throttled,omitzero"`
 	Reasons            []string     `json:"reasons,omitempty"`
 }

@@ -1,0 +1,97 @@
+// Package clock is the one clock of joulepipe: CLOCK_MONOTONIC in nanoseconds
+// as an int64, read by the operating system's call, so that stamps of different
+// processes of one machine compare. Python's time.perf_counter_ns is the same
+// clock on Linux. It stops for nobody who sets the time of day, and starts anew
+// with each boot; [BootID] tells boots apart and [Pair] ties the clock to the
+// time of day.
+//
+// On macOS the clock is that system's CLOCK_MONOTONIC. Elsewhere it is the time
+// of day when the process started, carried on by the runtime's own monotonic
+// clock: stamps of one process compare, those of two only as well as the time
+// of day does.
+package clock
+
+import (
+	"context"
+	"time"
+)
+
+// Clock is what code that waits asks for, so that tests need not wait.
+type Clock interface {
+	// Now is the time in nanoseconds. The clock never goes back.
+	Now() int64
+	// SleepUntil returns once Now is ns or later, at once if it is already.
+	SleepUntil(ns int64)
+}
+
+// System is the machine's clock: [Now], and sleeps to an absolute time, which
+// on Linux are clock_nanosleep with TIMER_ABSTIME. Within [Precise] they end
+// some tens of microseconds late.
+func System() Clock { return system{} }
+
+type system struct{}
+
+func (system) Now() int64          { return Now() }
+func (system) SleepUntil(ns int64) { sleepUntil(ns) }
+
+// Now is the monotonic time in nanoseconds.
+func Now() int64 { return now() }
+
+// pairTries is how often Pair reads the clocks. A try costs well under a
+// microsecond, and one of so many is all but sure not to be interrupted.
+const pairTries = 16
+
+// Pair is one instant on both clocks: monotonic, and nanoseconds of Unix time.
+// The wall clock is read between two readings of the monotonic clock, several
+// times, and the tightest bracket counts.
+func Pair() (monoNS, unixNS int64) {
+	width := int64(1<<63 - 1)
+	for range pairTries {
+		before := Now()
+		wall := time.Now().UnixNano()
+		after := Now()
+		if w := after - before; w < width {
+			width = w
+			monoNS, unixNS = before+w/2, wall
+		}
+	}
+	return monoNS, unixNS
+}
+
+// BootID names this boot of the machine, in which the monotonic clock started;
+// it is empty where the system has no such name.
+func BootID() string { return bootID() }
+
+// CPUTime is the processor time that this process has used on all its threads;
+// ok is false where the system does not say.
+func CPUTime() (d time.Duration, ok bool) { return cpuTime() }
+
+// Precise runs f on an operating system thread of its own whose sleeps the
+// kernel does not round: on Linux the thread's timer slack is 1 ns for the time
+// being, instead of 50 µs.
+func Precise(f func()) { precise(f) }
+
+// slice is how long [Sleep] goes without looking whether it was cancelled.
+const slice = 50 * time.Millisecond
+
+// Sleep sleeps until c reaches ns or ctx ends, whichever comes first, and
+// returns ctx's error. A cancelled sleep may last 100 ms longer; the end of an
+// undisturbed one is as exact as [Clock.SleepUntil].
+func Sleep(ctx context.Context, c Clock, ns int64) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		now := c.Now()
+		if now >= ns {
+			return nil
+		}
+		// A remainder shorter than a slice joins the last one: no wake-up comes
+		// just before the one that counts.
+		if ns-now < 2*int64(slice) {
+			c.SleepUntil(ns)
+		} else {
+			c.SleepUntil(now + int64(slice))
+		}
+	}
+}

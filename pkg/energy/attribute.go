@@ -1,0 +1,490 @@
+package energy
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"joulepipe/pkg/record"
+)
+
+// The methods of attribution.
+const (
+	Auto     = "auto"    // the best channel that has readings for the event
+	TR122    = "tr122"   // TR122's own arithmetic over power_w
+	Driver   = "driver"  // the driver's sample buffer
+	Counter  = "counter" // the energy counter
+	Instant  = "instant" // field 186
+	Average  = "average" // field 185, or power_w where the trace has no such field
+	PowerUse = "power"   // power_w, whatever it is on this board
+	maxGPUs  = 1 << 12   // a trace that names more GPUs than this is not believed
+)
+
+// Methods are the names that [New] takes.
+func Methods() []string {
+	return []string{Auto, Counter, Driver, Instant, Average, PowerUse, TR122}
+}
+
+// preference is the order in which Auto takes channels: the buffer sees all of
+// the time in short windows, the counter all of it in 100 ms ticks, the
+// instant reading a part of it, the average all of it smeared over a second.
+var preference = []string{Driver, Counter, Instant, Average}
+
+// patience is how long after an event's end a channel that is behind is waited
+// for: the driver's buffer comes seconds late, and a channel that the trace
+// lacks, or lost, must not hold events back for ever.
+const patience = int64(10e9)
+
+// Options say how to attribute.
+type Options struct {
+	Method string          // one of Methods; empty is Auto
+	Idle   map[int]float64 // idle power by GPU, W; a GPU without one has no operational energy
+	Rules  Rules           // zero is DefaultRules
+}
+
+// An Attributor gives events their energy in one pass over a trace. Feed it
+// every event before the first record that is later than the event's start,
+// events in the order of their starts; it hands each on as soon as the trace
+// has passed its end, in the order of their ends. It keeps the open events and
+// a few readings, never the trace.
+type Attributor struct {
+	opts     Options
+	channels []string // of each GPU, best first
+	emit     func(*record.Event) error
+	gpus     map[int]*board
+	only     *board // the trace's only GPU so far
+	now      int64  // latest time seen in the trace
+	started  bool
+	open     pendingHeap
+	free     []*pending
+	groups   map[groupKey]*group
+	order    []*group
+	late     int64
+}
+
+// board is one GPU.
+type board struct {
+	index    int
+	channels []channel
+	ns       int64 // time of its latest sample
+	sampled  bool
+	samples  int64
+}
+
+// pending is an event on its way.
+type pending struct {
+	event    record.Event
+	boards   []*board
+	spans    []span // one for each board and channel, channels of a board together
+	left     int    // spans not yet known
+	slowed   [len(throttleBits)]int64
+	samples  int64
+	untimely bool
+}
+
+// New makes an attributor that hands finished events to emit. The event given
+// to emit is valid during the call.
+func New(opts Options, emit func(*record.Event) error) (*Attributor, error) {
+	a := &Attributor{opts: opts, emit: emit, gpus: map[int]*board{}, groups: map[groupKey]*group{}}
+	if a.opts.Rules == (Rules{}) {
+		a.opts.Rules = DefaultRules()
+	}
+	switch opts.Method {
+	case Auto, "":
+		a.opts.Method = Auto
+		a.channels = preference
+	case TR122, Driver, Counter, Instant, Average, PowerUse:
+		a.channels = []string{opts.Method}
+	default:
+		return nil, fmt.Errorf("unknown method %q (%s)", opts.Method, strings.Join(Methods(), ", "))
+	}
+	return a, nil
+}
+
+func (a *Attributor) board(gpu int) *board {
+	if a.only != nil && a.only.index == gpu && len(a.gpus) == 1 {
+		return a.only
+	}
+	b := a.gpus[gpu]
+	if b != nil {
+		return b
+	}
+	if len(a.gpus) >= maxGPUs {
+		return nil
+	}
+	idle, ok := a.opts.Idle[gpu]
+	b = &board{index: gpu}
+	for _, name := range a.channels {
+		c := *newCurve(a.opts.Rules, idle, ok)
+		switch name {
+		case Driver:
+			b.channels = append(b.channels, &buffered{c})
+		case Counter:
+			b.channels = append(b.channels, &counted{curve: c})
+		case Instant:
+			b.channels = append(b.channels, &polled{c, instant})
+		case Average:
+			b.channels = append(b.channels, &polled{c, averaged()})
+		default:
+			b.channels = append(b.channels, &polled{c, usage})
+		}
+	}
+	a.gpus[gpu] = b
+	a.only = b
+	return b
+}
+
+// Event takes an event into account. The attributor keeps a copy.
+func (a *Attributor) Event(e *record.Event) error { return a.take(clone(e)) }
+
+// take is Event for a caller that has no further use of e.
+func (a *Attributor) take(e record.Event) error {
+	var p *pending
+	if n := len(a.free); n > 0 {
+		p = a.free[n-1]
+		a.free = a.free[:n-1]
+	} else {
+		p = &pending{}
+	}
+	*p = pending{boards: p.boards[:0], spans: p.spans[:0], event: e}
+	switch {
+	case len(e.GPUs) > 0:
+		for _, g := range e.GPUs {
+			p.boards = append(p.boards, a.board(g))
+		}
+	case len(a.gpus) == 1:
+		p.boards = append(p.boards, a.only)
+	default:
+		p.boards = append(p.boards, a.board(0))
+	}
+	if slices.Contains(p.boards, nil) {
+		return fmt.Errorf("event %q: more than %d GPUs", e.ID, maxGPUs)
+	}
+	p.untimely = a.started && e.StartNS <= a.now
+	p.left = len(p.boards) * len(a.channels)
+	p.spans = slices.Grow(p.spans, p.left)[:p.left]
+	for i, b := range p.boards {
+		for j, c := range b.channels {
+			s := &p.spans[i*len(a.channels)+j]
+			*s = span{startNS: e.StartNS, endNS: e.EndNS, event: p}
+			if p.untimely {
+				p.left = 0
+			} else {
+				c.line().watch(s)
+			}
+		}
+	}
+	heap.Push(&a.open, p)
+	return nil
+}
+
+// clone is a copy of the event that shares nothing with the reader that made it.
+func clone(e *record.Event) record.Event {
+	c := *e
+	c.GPUs = slices.Clone(e.GPUs)
+	c.Extra = slices.Clone(e.Extra)
+	for i := range c.Extra {
+		c.Extra[i].Value = slices.Clone(c.Extra[i].Value)
+	}
+	c.Energy = nil
+	return c
+}
+
+// Observe takes a record of the trace. Records that carry no power are passed over.
+func (a *Attributor) Observe(r record.Record) error {
+	var b *board
+	switch r := r.(type) {
+	case *record.Sample:
+		if b = a.board(r.GPU); b != nil {
+			a.sample(b, r)
+		}
+	case *record.Power:
+		b = a.board(r.GPU)
+	case *record.Counter:
+		b = a.board(r.GPU)
+	default:
+		return nil
+	}
+	if b == nil {
+		return fmt.Errorf("more than %d GPUs", maxGPUs)
+	}
+	for _, c := range b.channels {
+		c.observe(r)
+	}
+	if ns, _ := r.When(); ns > a.now || !a.started {
+		a.now, a.started = ns, true
+	}
+	return a.hand(false)
+}
+
+// sample notes what a sample says beside its power.
+func (a *Attributor) sample(b *board, s *record.Sample) {
+	b.ns, b.sampled = s.TimeNS, true
+	bits := s.ThrottleReasons.V & throttleMask
+	if !s.ThrottleReasons.OK || len(a.open) == 0 {
+		return
+	}
+	for _, p := range a.open {
+		if s.TimeNS < p.event.StartNS || s.TimeNS > p.event.EndNS || !slices.Contains(p.boards, b) {
+			continue
+		}
+		p.samples++
+		if bits != 0 {
+			for i, t := range throttleBits {
+				if bits&t.bit != 0 {
+					p.slowed[i]++
+				}
+			}
+		}
+	}
+}
+
+// hand gives on the events that are known, in the order of their ends.
+func (a *Attributor) hand(all bool) error {
+	for len(a.open) > 0 {
+		p := a.open[0]
+		if !all && a.now-p.event.EndNS <= patience && !p.known() {
+			return nil
+		}
+		heap.Pop(&a.open)
+		p.event.Energy = a.judge(p)
+		a.account(&p.event)
+		if err := a.emit(&p.event); err != nil {
+			return err
+		}
+		if p.left > 0 { // curves still hold its spans
+			for i := range p.spans {
+				p.spans[i].event = nil
+			}
+			continue
+		}
+		a.free = append(a.free, p)
+	}
+	return nil
+}
+
+// known says that nothing more can be learnt of the event.
+func (p *pending) known() bool {
+	if p.left > 0 {
+		return false
+	}
+	for _, b := range p.boards {
+		if b.sampled && b.ns <= p.event.EndNS {
+			return false
+		}
+	}
+	return true
+}
+
+// Finish ends the trace and hands on the events that are left.
+func (a *Attributor) Finish() error {
+	for _, b := range a.gpus {
+		for _, c := range b.channels {
+			c.finish()
+		}
+	}
+	return a.hand(true)
+}
+
+// Disordered is how many readings were left out because they lay before one
+// that had been read already.
+func (a *Attributor) Disordered() int64 {
+	var n int64
+	for _, b := range a.gpus {
+		for _, c := range b.channels {
+			n += c.line().late
+		}
+	}
+	return n
+}
+
+// judge is the event's energy by the method asked for.
+func (a *Attributor) judge(p *pending) *record.Energy {
+	best := 0
+	if a.opts.Method == Auto {
+		best = a.choose(p)
+	}
+	e := &record.Energy{Method: a.channels[best]}
+	if a.opts.Method == Auto {
+		e.Method = Auto + ":" + e.Method
+	}
+	rules := a.opts.Rules
+	d := p.event.Duration()
+	var joules, operational, clamped, gap, widest float64
+	readings := int64(math.MaxInt64)
+	known, idle := true, true
+	for i, b := range p.boards {
+		s := &p.spans[i*len(a.channels)+best]
+		readings = min(readings, s.readings())
+		gap = max(gap, s.gapSeconds(seconds(rules.GapS)))
+		widest = max(widest, float64(s.maxGapNS)/1e9)
+		from, to := s.start, s.end
+		if a.opts.Method == TR122 {
+			from, to = s.first, s.last
+		}
+		why := unknown(s, from, to, b.channels[best].line())
+		if why != "" {
+			known = false
+			if len(p.boards) > 1 {
+				why = fmt.Sprintf("GPU %d: %s", b.index, why)
+			}
+			e.Reasons = append(e.Reasons, why)
+			continue
+		}
+		j := to.joules.minus(from.joules)
+		joules += j
+		if w, ok := a.opts.Idle[b.index]; ok {
+			operational += j - w*d
+			clamped += to.clamped.minus(from.clamped)
+		} else {
+			idle = false
+		}
+	}
+	e.PowerSamples = readings
+	if p.untimely {
+		e.PowerSamples = 0
+		known = false
+		e.Reasons = []string{"the event starts before an earlier one in the file by more than is read ahead: sort the events by t_start_ns"}
+	}
+	fraction := 1.0
+	if d > 0 {
+		fraction = gap / d
+		e.GapFraction = some(fraction)
+	}
+	if !p.untimely {
+		e.MaxGapS = some(widest)
+	}
+	e.Quality = rules.Quality(e.PowerSamples, fraction, widest)
+	e.Tier = rules.Tier(d, e.PowerSamples, fraction)
+	if e.Quality == NoData || !known {
+		e.Quality, e.Tier = NoData, Refused
+	} else {
+		e.Joules = some(joules)
+		if idle {
+			e.OperationalJ = some(operational)
+			e.OperationalClamped = some(clamped)
+		}
+		if n := tokens(&p.event); n > 0 {
+			e.JoulesPerToken = some(joules / float64(n))
+			if idle {
+				e.OperationalPerTok = some(operational / float64(n))
+			}
+		}
+	}
+	a.explain(e, p, d, fraction, widest)
+	return e
+}
+
+// choose is the best channel that has enough readings on every GPU of the
+// event, or the best of all when none has.
+func (a *Attributor) choose(p *pending) int {
+	n := len(a.channels)
+	for j := range a.channels {
+		ok := true
+		for i, b := range p.boards {
+			s := &p.spans[i*n+j]
+			ok = ok && s.readings() >= 2 && unknown(s, s.start, s.end, b.channels[j].line()) == ""
+		}
+		if ok {
+			return j
+		}
+	}
+	for j := range a.channels {
+		if p.boards[0].channels[j].line().begun {
+			return j
+		}
+	}
+	return 0
+}
+
+// unknown says why the energy between two marks of a span is not known, or "".
+func unknown(s *span, from, to mark, c *curve) string {
+	switch {
+	case !c.begun:
+		return "the trace has no reading of this channel"
+	case s.end.fate == pendingMark:
+		return fmt.Sprintf("no reading of this channel came within %s after the event", length(patience))
+	case from.fate == tooEarly || to.fate == tooEarly:
+		return "the event begins before the trace does"
+	case from.fate == tooLate || to.fate == tooLate:
+		return "the event ends after the trace does"
+	case from.breaks != to.breaks || from.fate == broken || to.fate == broken:
+		return "the energy counter was reset during the event"
+	case s.readings() < 2:
+		return fmt.Sprintf("%d readings inside the event's %s, two are needed", s.readings(), length(s.endNS-s.startNS))
+	}
+	return ""
+}
+
+func length(ns int64) string {
+	if ns < 1e9 {
+		return fmt.Sprintf("%.4g ms", float64(ns)/1e6)
+	}
+	return fmt.Sprintf("%.4g s", float64(ns)/1e9)
+}
+
+// tokens is what the event's energy is divided by: what it generated, or what
+// it read when it generated nothing.
+func tokens(e *record.Event) int64 {
+	if n := e.OutputTokens.Or(0); n > 0 {
+		return n
+	}
+	return e.InputTokens.Or(0)
+}
+
+// explain adds what a user should know or do about the verdict.
+func (a *Attributor) explain(e *record.Energy, p *pending, d, fraction, widest float64) {
+	rules := a.opts.Rules
+	say := func(format string, args ...any) { e.Reasons = append(e.Reasons, fmt.Sprintf(format, args...)) }
+	if e.Joules.OK {
+		if e.Quality == Gappy {
+			switch {
+			case fraction > rules.GappyFraction || widest > rules.GappyMaxGapS:
+				say("%.0f %% of the event lies in gaps, the longest %.3g s", 100*fraction, widest)
+			default:
+				say("only 2 readings inside the event")
+			}
+		}
+		if strings.HasSuffix(e.Method, Average) && d < rules.AverageS {
+			e.Tier = worse(e.Tier, Estimate)
+			say("the channel is a mean over about 1 s: half a second of power is moved over each edge of the event; use driver, counter or instant for events below %g s", rules.AverageS)
+		}
+	}
+	if p.samples > 0 {
+		e.Throttled = record.Some(false)
+		for i, n := range p.slowed {
+			if n > 0 {
+				e.Throttled = record.Some(true)
+				say("%s in %d of %d samples", throttleBits[i].name, n, p.samples)
+			}
+		}
+	}
+}
+
+var tiers = []string{Refused, Estimate, Analysis, Billable}
+
+// worse is the lower of two tiers.
+func worse(a, b string) string {
+	return tiers[min(slices.Index(tiers, a), slices.Index(tiers, b))]
+}
+
+// pendingHeap orders open events by their ends, then starts, then names.
+type pendingHeap []*pending
+
+func (h pendingHeap) Len() int { return len(h) }
+func (h pendingHeap) Less(i, j int) bool {
+	a, b := &h[i].event, &h[j].event
+	return cmp.Or(cmp.Compare(a.EndNS, b.EndNS), cmp.Compare(a.StartNS, b.StartNS), strings.Compare(a.ID, b.ID)) < 0
+}
+func (h pendingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *pendingHeap) Push(x any)   { *h = append(*h, x.(*pending)) }
+func (h *pendingHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return x
+}
