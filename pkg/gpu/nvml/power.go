@@ -1,0 +1,151 @@
+//go:build linux && cgo
+
+package nvml
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	nv "github.com/NVIDIA/go-nvml/pkg/nvml"
+	"golang.org/x/sys/unix"
+
+	"joulepipe/pkg/gpu"
+	"joulepipe/pkg/record"
+)
+
+// buffer is how far the driver's power samples have been read.
+type buffer struct {
+	call   call
+	seen   uint64 // newest stamp read, µs of the clock that the driver uses
+	seenNS int64  // the same on the monotonic clock
+	clock  string // the clock that fitted last
+	most   int    // entries of the longest harvest
+}
+
+// Bounds of how old the newest entry of a harvest may be: the driver keeps
+// about 2.4 s, and the clocks are not read at the same instant as the buffer.
+const (
+	youngest = -100 * time.Millisecond
+	oldest   = 3 * time.Second
+)
+
+// ReadPower appends what the driver's buffer has gained since Open or since the
+// last call. The error can come with entries: those that can stand are there.
+func (b *board) ReadPower(batch *gpu.PowerBatch) error {
+	p := &b.power
+	batch.Clock = p.clock
+	if !p.call.live() {
+		return name(p.call.ret)
+	}
+	h, lost := b.current()
+	if h == nil {
+		return name(lost)
+	}
+	typ, samples, ret := h.GetSamples(nv.TOTAL_POWER_SAMPLES, p.since(b.clocks()))
+	if ret == nv.ERROR_NOT_FOUND {
+		ret, samples = nv.SUCCESS, nil // nothing new; a lost GPU has its own code here
+	}
+	h.done(&p.call, ret)
+	if ret != nv.SUCCESS {
+		return name(ret)
+	}
+	return b.harvest(batch, typ, samples, b.clocks())
+}
+
+// instant is what a clock shows, in nanoseconds.
+type instant struct {
+	clock string
+	now   int64
+}
+
+// clocks are this instant on every clock that the driver may stamp with. Where
+// the machine never slept, the last two are the same and so is what they give.
+func (b *board) clocks() [3]instant {
+	read := func(id int32) int64 {
+		var ts unix.Timespec
+		if unix.ClockGettime(id, &ts) != nil {
+			return math.MinInt64 / 2 // fits no stamp
+		}
+		return ts.Nano()
+	}
+	before := b.dev.clock()
+	all := [3]instant{
+		{"realtime", read(unix.CLOCK_REALTIME)},
+		{"boottime", read(unix.CLOCK_BOOTTIME)},
+		{"monotonic", before},
+	}
+	all[2].now += (b.dev.clock() - before) / 2
+	return all
+}
+
+// since is the stamp after which to ask. If the driver's clock was set back, the
+// last stamp lies in its future and would hide the new ones.
+func (p *buffer) since(clocks [3]instant) uint64 {
+	for _, c := range clocks {
+		if c.clock == p.clock && c.now-int64(p.seen)*1000 < int64(youngest) {
+			p.seen = 0
+		}
+	}
+	return p.seen
+}
+
+// harvest moves the new ones among the driver's samples to the monotonic clock.
+func (b *board) harvest(batch *gpu.PowerBatch, typ nv.ValueType, samples []nv.Sample, clocks [3]instant) error {
+	p := &b.power
+	slices.SortFunc(samples, func(x, y nv.Sample) int { return cmp.Compare(x.TimeStamp, y.TimeStamp) })
+	full := len(samples) > 0 && len(samples) >= p.most
+	p.most = max(p.most, len(samples))
+	samples = slices.DeleteFunc(samples, func(s nv.Sample) bool { return s.TimeStamp <= p.seen })
+	if len(samples) == 0 {
+		return nil
+	}
+	newest := int64(samples[len(samples)-1].TimeStamp) * 1000
+	i := slices.IndexFunc(clocks[:], func(c instant) bool {
+		age := c.now - newest
+		return int64(youngest) <= age && age <= int64(oldest)
+	})
+	if i < 0 {
+		return ErrUnknownClock
+	}
+	offset := clocks[2].now - clocks[i].now
+	last := p.seenNS
+	if p.clock == "" {
+		last = math.MinInt64
+	}
+	batch.Overflow = full && p.clock != "" && wrapped(samples, last-offset)
+	p.clock, batch.Clock = clocks[i].clock, clocks[i].clock
+
+	var err error
+	for _, s := range samples {
+		t := int64(s.TimeStamp)*1000 + offset
+		if t <= last {
+			continue // the clock was set back: this one was read before
+		}
+		last = t
+		mw, ok := number(s.SampleValue, typ)
+		if !ok || !b.plausible(mw) {
+			err = gpu.ErrImplausible
+			continue
+		}
+		batch.Entries = append(batch.Entries, record.Power{TimeNS: t, GPU: b.info.Index, PowerW: mw / 1000})
+	}
+	p.seen, p.seenNS = samples[len(samples)-1].TimeStamp, last
+	return err
+}
+
+// wrapped says whether entries are missing between the last one read, in
+// nanoseconds of the driver's clock, and these: the way to the first is longer
+// than the buffer's spacing allows. The driver's own jitter is a fifth.
+func wrapped(samples []nv.Sample, last int64) bool {
+	if len(samples) < 2 {
+		return false
+	}
+	spacing := make([]int64, len(samples)-1)
+	for i := range spacing {
+		spacing[i] = int64(samples[i+1].TimeStamp-samples[i].TimeStamp) * 1000
+	}
+	slices.Sort(spacing)
+	return int64(samples[0].TimeStamp)*1000-last > spacing[len(spacing)/2]*3/2
+}
