@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	ucli "github.com/urfave/cli/v2"
+	"go.yaml.in/yaml/v3"
+)
+
+// configure gives flags that are still unset their value from the YAML file.
+// Keys that no flag is bound to are other tools' and passed over.
+func (s *session) configure(c *Context, name string, flags []ucli.Flag) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		return WithHint(Errorf(ExitUsage, "%s: %s", name, strings.TrimPrefix(err.Error(), "yaml: ")), "indent with spaces, and put a space after each colon")
+	}
+	if len(doc.Content) == 0 {
+		return nil
+	}
+	for _, f := range flags {
+		flag := f.Names()[0]
+		path, ok := s.tool.ConfigKeys[flag]
+		if !ok || c.Context.IsSet(flag) {
+			continue
+		}
+		node := lookup(doc.Content[0], strings.Split(path, "."))
+		if node == nil {
+			continue
+		}
+		text, err := scalar(node)
+		if err == nil {
+			if _, ok := f.(*ucli.DurationFlag); ok {
+				text, err = duration(path, text)
+			}
+		}
+		if err == nil {
+			err = c.Set(flag, text)
+		}
+		if err != nil {
+			return WithHint(Errorf(ExitUsage, "%s:%d: %s: %v", name, node.Line, path, err), fmt.Sprintf("it stands for --%s", flag))
+		}
+	}
+	return nil
+}
+
+// lookup follows a path of keys.
+func lookup(n *yaml.Node, path []string) *yaml.Node {
+	if len(path) == 0 {
+		return n
+	}
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == path[0] {
+			return lookup(n.Content[i+1], path[1:])
+		}
+	}
+	return nil
+}
+
+// scalar is a value as it would stand on the command line; a list of values
+// is joined with commas.
+func scalar(n *yaml.Node) (string, error) {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		return n.Value, nil
+	case yaml.SequenceNode:
+		var parts []string
+		for _, item := range n.Content {
+			text, err := scalar(item)
+			if err != nil {
+				return "", err
+			}
+			parts = append(parts, text)
+		}
+		return strings.Join(parts, ","), nil
+	}
+	return "", errors.New("want a value or a list of values")
+}
+
+// duration puts the unit at the end of a key to a bare number.
+func duration(path, text string) (string, error) {
+	for end, unit := range map[string]time.Duration{"_ms": time.Millisecond, "_s": time.Second, "_min": time.Minute} {
+		if strings.HasSuffix(path, end) {
+			var n float64
+			if _, err := fmt.Sscanf(text, "%g", &n); err == nil && strings.TrimLeft(text, "0123456789.eE+-") == "" {
+				return time.Duration(n * float64(unit)).String(), nil
+			}
+		}
+	}
+	if _, err := time.ParseDuration(text); err != nil {
+		return "", fmt.Errorf("%q is no duration", text)
+	}
+	return text, nil
+}

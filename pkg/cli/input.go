@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/stream"
+)
+
+// saidLines is how many bad lines are said one by one.
+const saidLines = 10
+
+// Input reads a stream for a tool. Lines that cannot be read are said, counted
+// and left out; a stream that was cut is said after its last record. Both make
+// the exit code 3.
+type Input struct {
+	stream.Reader
+	s      *session
+	files  []io.Closer
+	header *record.Header
+	err    error
+}
+
+// Open opens the named streams, - being standard input, as one stream that is
+// merged by time.
+func (c *Context) Open(names ...string) (*Input, error) {
+	in := &Input{s: c.session}
+	var readers []stream.Reader
+	for _, name := range names {
+		if name == "-" {
+			if c.piped {
+				return nil, c.Usagef("standard input can be read only once")
+			}
+			if terminal(c.Stdin) {
+				return nil, c.Usagef("standard input is a terminal: pipe something into it or name a file")
+			}
+			c.mu.Lock()
+			c.piped = true
+			c.mu.Unlock()
+			readers = append(readers, stream.NewReader(c.Stdin, "-"))
+			continue
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, errors.Join(err, in.Close())
+		}
+		in.files = append(in.files, f)
+		if info, err := f.Stat(); err == nil {
+			c.inputs = append(c.inputs, info)
+		}
+		readers = append(readers, stream.NewReader(f, name))
+	}
+	if len(readers) == 1 {
+		in.Reader = readers[0]
+	} else {
+		in.Reader = stream.Merge(readers...)
+	}
+	return in, nil
+}
+
+// Scan goes on to the next record that could be read.
+func (in *Input) Scan() bool {
+	for in.Reader.Scan() {
+		switch r := in.Record().(type) {
+		case *record.SyntaxError:
+			in.s.badLine(r)
+			continue
+		case *record.Header:
+			h := *r
+			in.header = &h
+		}
+		return true
+	}
+	in.err = nil
+	for _, err := range parts(in.Reader.Err()) {
+		var cut *stream.TruncatedError
+		if errors.As(err, &cut) {
+			in.s.doubt(cut.Error())
+		} else {
+			in.err = errors.Join(in.err, err)
+		}
+	}
+	return false
+}
+
+// parts takes joined errors apart.
+func parts(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range joined.Unwrap() {
+			all = append(all, parts(e)...)
+		}
+		return all
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+// Err is what reading failed with. A cut stream is no failure here: it has been
+// said.
+func (in *Input) Err() error { return in.err }
+
+// Header is the last header read, nil before there was one.
+func (in *Input) Header() *record.Header { return in.header }
+
+// Close closes the files.
+func (in *Input) Close() error {
+	var err error
+	for _, f := range in.files {
+		err = errors.Join(err, f.Close())
+	}
+	in.files = nil
+	return err
+}
+
+func (s *session) badLine(e *record.SyntaxError) {
+	s.badLines++
+	if s.badLines > saidLines {
+		s.mu.Lock()
+		s.doubts++
+		s.mu.Unlock()
+		return
+	}
+	s.doubt(e.Error())
+	if e.Hint != "" {
+		s.say("hint: " + strings.TrimSuffix(e.Hint, "."))
+	}
+}

@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"joulepipe/pkg/stream"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+// OutputFlags are the flags of a tool that writes a stream.
+func OutputFlags() []ucli.Flag {
+	return []ucli.Flag{
+		OutputFlag(),
+		&ucli.StringFlag{Name: "format", Value: string(stream.NDJSON), Usage: "write `FORMAT`: ndjson, arrow or csv (also told by the end of --output)"},
+		&ucli.StringFlag{Name: "compress", Value: string(stream.None), Usage: "compress with `METHOD`: none or zstd (also told by the end of --output)"},
+	}
+}
+
+// OutputFlag is the flag of a tool that writes one document.
+func OutputFlag() ucli.Flag {
+	return &ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "-", Usage: "write to `FILE`, - being standard output; it has that name only when it is complete"}
+}
+
+// Partial is the end of the name of a file that is not complete.
+const Partial = ".partial"
+
+// file is an output file under its temporary name, made at the first write.
+type file struct {
+	name string
+	f    *os.File
+}
+
+func (f *file) Write(p []byte) (int, error) {
+	if f.f == nil {
+		var err error
+		if f.f, err = os.Create(f.name + Partial); err != nil {
+			return 0, err
+		}
+	}
+	return f.f.Write(p)
+}
+
+// commit gives the file its name.
+func (f *file) commit() error {
+	if f.f == nil {
+		if _, err := f.Write(nil); err != nil {
+			return err
+		}
+	}
+	if err := f.f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.name+Partial, f.name)
+}
+
+// leave closes the file under its temporary name and says so.
+func (f *file) leave(err error) error {
+	if f.f == nil {
+		return err
+	}
+	f.f.Close()
+	return fmt.Errorf("%w; what was written is in %s", err, f.name+Partial)
+}
+
+// Output is the stream that a tool writes.
+type Output struct {
+	stream.Writer
+	file *file // nil: standard output
+}
+
+// Create opens the output that --output, --format and --compress name.
+func (c *Context) Create() (*Output, error) {
+	name := c.String("output")
+	format, compression := c.String("format"), c.String("compress")
+	if base, ok := strings.CutSuffix(name, ".zst"); ok {
+		if !c.IsSet("compress") {
+			compression = string(stream.Zstd)
+		}
+		name = base
+	}
+	if !c.IsSet("format") {
+		for end, f := range map[string]stream.Format{".arrow": stream.Arrow, ".csv": stream.CSV} {
+			if strings.HasSuffix(name, end) {
+				format = string(f)
+			}
+		}
+	}
+	return c.CreateFile(c.String("output"), stream.Format(format), stream.Compression(compression))
+}
+
+// CreateFile opens a stream for writing under that name, - being standard output.
+func (c *Context) CreateFile(name string, format stream.Format, compression stream.Compression) (*Output, error) {
+	if _, err := stream.ParseFormat(string(format)); err != nil {
+		return nil, c.Usagef("%v", err)
+	}
+	if _, err := stream.ParseCompression(string(compression)); err != nil {
+		return nil, c.Usagef("%v", err)
+	}
+	out := &Output{}
+	var to io.Writer = c.Stdout
+	if name == "-" || name == "" {
+		if (format == stream.Arrow || compression != stream.None) && terminal(c.Stdout) && !c.IsSet("output") {
+			return nil, c.Usagef("binary output to a terminal: redirect it, or say -o -")
+		}
+	} else {
+		if err := c.notAnInput(name); err != nil {
+			return nil, err
+		}
+		out.file = &file{name: name}
+		to = out.file
+	}
+	var err error
+	out.Writer, err = stream.NewWriter(to, format, compression)
+	return out, err
+}
+
+// notAnInput refuses to write over what is being read.
+func (c *Context) notAnInput(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil // it does not exist yet, or creating it will say why not
+	}
+	for _, in := range c.inputs {
+		if os.SameFile(info, in) {
+			return c.Usagef("%s is the input", name)
+		}
+	}
+	return nil
+}
+
+// Close completes the stream and gives the file its name.
+func (o *Output) Close() error {
+	if err := o.Writer.Close(); err != nil {
+		if o.file != nil {
+			return o.file.leave(err)
+		}
+		return err
+	}
+	if o.file != nil {
+		return o.file.commit()
+	}
+	return nil
+}
+
+// Abort gives up the stream because of err: what was written stays readable
+// under the temporary name, and the error says where.
+func (o *Output) Abort(err error) error {
+	flush := o.Writer.Flush()
+	if flush != nil && !errors.Is(err, flush) && flush.Error() != err.Error() {
+		err = errors.Join(err, flush)
+	}
+	if o.file != nil {
+		return o.file.leave(err)
+	}
+	return err
+}
+
+// WriteJSON writes v as one indented document to --output.
+func (c *Context) WriteJSON(v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	name := c.String("output")
+	if name == "-" || name == "" {
+		_, err := c.Stdout.Write(b)
+		return err
+	}
+	if err := c.notAnInput(name); err != nil {
+		return err
+	}
+	f := &file{name: name}
+	if _, err := f.Write(b); err != nil {
+		return f.leave(err)
+	}
+	return f.commit()
+}

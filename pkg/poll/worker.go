@@ -1,0 +1,163 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"joulepipe/pkg/clock"
+	"joulepipe/pkg/gpu"
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/sched"
+)
+
+// worker polls one channel of one GPU.
+type worker struct {
+	*poller
+	gpu     gpu.GPU
+	index   int
+	channel string
+	grid    sched.Grid
+	calls   calls       // of a slow channel
+	done    atomic.Bool // has come back
+}
+
+func (w *worker) run(ctx context.Context) {
+	switch w.channel {
+	case gpu.Sample:
+		clock.Precise(func() { w.sample(ctx) })
+	case gpu.Power:
+		w.slow(ctx, w.power())
+	case gpu.Counter:
+		w.slow(ctx, w.counter)
+	case gpu.GPM:
+		w.slow(ctx, w.gpm)
+	}
+}
+
+// sample reads the GPU on the grid.
+func (w *worker) sample(ctx context.Context) {
+	k, last := int64(-1), int64(-1) // time of the last sample handed on
+	for {
+		k, _ = w.grid.Next(k, w.clock.Now())
+		if w.grid.At(k) >= w.end {
+			return
+		}
+		late, err := w.grid.Wait(ctx, w.clock, k)
+		if err != nil {
+			return
+		}
+		last = w.tick(k, late, last)
+	}
+}
+
+// tick reads the GPU once and returns the time of the last sample handed on:
+// this one, or last where the store is empty.
+func (w *worker) tick(k, late, last int64) int64 {
+	s := w.samples.take()
+	if s == nil {
+		return last
+	}
+	*s = record.Sample{}
+	w.gpu.ReadSample(s)
+	s.Tick = record.Some(k)
+	s.LateUS = record.Some(float64(late) / 1e3)
+	if last >= 0 {
+		s.DtS = record.Some(float64(s.TimeNS-last) / 1e9)
+	}
+	// The writer may reuse s as soon as it is sent.
+	last = s.TimeNS
+	w.queue <- s
+	return last
+}
+
+// slow makes calls on a grid of their own, each as soon as the one before it
+// has returned and a tick is due, and one at the end for what has come since
+// the last.
+func (w *worker) slow(ctx context.Context, call func()) {
+	for k := int64(-1); ; {
+		k, _ = w.grid.Next(k, w.clock.Now())
+		if w.grid.At(k) >= w.end {
+			break
+		}
+		if _, err := w.grid.Wait(ctx, w.clock, k); err != nil {
+			break
+		}
+		call()
+	}
+	clock.Sleep(ctx, w.clock, w.end) // until the end, whichever comes first
+	select {
+	case <-w.gone:
+	default:
+		call()
+	}
+}
+
+// power harvests the driver's own power samples.
+func (w *worker) power() (call func()) {
+	var batch gpu.PowerBatch
+	return func() {
+		batch = gpu.PowerBatch{Entries: batch.Entries[:0]}
+		before := w.clock.Now()
+		err := w.gpu.ReadPower(&batch)
+		w.calls.add(outcome{
+			took:    w.clock.Now() - before,
+			records: len(batch.Entries),
+			failure: name(err),
+			gap:     batch.Overflow,
+			clock:   batch.Clock,
+		})
+		for _, entry := range batch.Entries {
+			r := w.powers.wait(w.gone)
+			if r == nil {
+				return
+			}
+			*r = entry
+			w.queue <- r
+		}
+	}
+}
+
+// counter reads the energy counter. A reading that failed is a record too.
+func (w *worker) counter() {
+	r := w.counters.wait(w.gone)
+	if r == nil {
+		return
+	}
+	*r = record.Counter{}
+	before := w.clock.Now()
+	w.gpu.ReadCounter(r)
+	w.calls.add(outcome{took: w.clock.Now() - before, records: 1, failure: r.Error})
+	w.queue <- r
+}
+
+// gpm reads the use of the GPU's units since the last call.
+func (w *worker) gpm() {
+	r := w.gpms.wait(w.gone)
+	if r == nil {
+		return
+	}
+	*r = record.GPM{}
+	before := w.clock.Now()
+	ok, err := w.gpu.ReadGPM(r)
+	o := outcome{took: w.clock.Now() - before, failure: name(err)}
+	if ok && err == nil {
+		o.records = 1
+		w.queue <- r
+	} else {
+		w.gpms.put(r)
+	}
+	w.calls.add(o)
+}
+
+// name is what statistics call an error: the device's own name for it.
+func name(err error) string {
+	var e gpu.Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &e):
+		return string(e)
+	}
+	return err.Error()
+}
