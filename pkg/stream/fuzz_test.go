@@ -1,0 +1,279 @@
+package stream
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"joulepipe/pkg/record"
+)
+
+// seeds are the inputs that each fuzz target starts from. TestSeeds sees to it
+// that none is without.
+var seeds = map[string]func(testing.TB) [][]byte{
+	"FuzzNDJSON": func(tb testing.TB) [][]byte { return ndjsonSeeds(tb) },
+	"FuzzCSV": func(tb testing.TB) [][]byte {
+		return [][]byte{
+			encode(tb, CSV, None, newRandom(1).stream(3)...),
+			[]byte("t_ns,power_w,temp_c,read_ok\n1,83.621,37.0,True\n2,,,False\n"),
+			[]byte("t_before_ns,t_after_ns,energy_mj\n1,2,3\n"),
+			[]byte("t_start_ns,t_end_ns,\"no\"\"te\"\n1,2,\"a\nb\"\n\"1\",2,\"\n"),
+			[]byte("t_start_ns,t_end_ns,\xc3x,phase\n1,2,\xff,\xfe\n"),
+			[]byte("record,t_ns,json\nmarker,1,\"{\"\"name\"\":\"\"x\"\"}\"\nrecord,json,t_ns\nend,{},\n"),
+		}
+	},
+	"FuzzArrow": func(tb testing.TB) [][]byte {
+		whole := encode(tb, Arrow, None, newRandom(1).stream(3)...)
+		return [][]byte{whole, threeColumnsArrow(tb)[:900], whole[:len(whole)/2], append(whole, whole...)}
+	},
+	"FuzzSniff": func(tb testing.TB) [][]byte {
+		recs := newRandom(1).stream(2)
+		var packed bytes.Buffer
+		w := gzip.NewWriter(&packed)
+		w.Write(encode(tb, CSV, None, recs...))
+		w.Close()
+		return [][]byte{
+			nil, []byte("\ufeff \n{"), []byte("PAR1"), []byte("ARROW1"), []byte("[{}]"), []byte("\xff\xff\xff\xff"), []byte("\x28\xb5\x2f\xfd"),
+			packed.Bytes(), encode(tb, NDJSON, Zstd, recs...), encode(tb, Arrow, Zstd, recs...), encode(tb, CSV, None, recs...),
+		}
+	},
+	"FuzzFloat": func(testing.TB) [][]byte {
+		return [][]byte{
+			[]byte("83.621"), []byte("-0"), []byte("0.1"), []byte("123456789.123456789"), []byte("9007199254740993"),
+			[]byte("0.00000000000000000000001"), []byte("1e5"), []byte("01"), []byte("1."), []byte("999999999999.999"),
+		}
+	},
+}
+
+func ndjsonSeeds(tb testing.TB) (lines [][]byte) {
+	for seed := range uint64(3) {
+		lines = append(lines, bytes.Split(encode(tb, NDJSON, None, newRandom(seed).stream(20)...), []byte("\n"))...)
+	}
+	for _, s := range []string{
+		`{"record":"sample","t_ns":1,"gpu":0,"power_w":83.621,"read_ok":true}`,
+		`{"record":"sample","t_ns":1,"gpu":0,"temp_c":37.0,"util_gpu":3.0,"read_ok":false,"error":"\u0041"}`,
+		`{"record": "power", "power_w": 1e3, "gpu": 1, "t_ns": 2, "x": NaN}`,
+		`{"record":"counter","t_before_ns":1,"t_ns":2,"gpu":0,"energy_mj":9223372036854775807}`,
+		`{"event_id": "a", "t_start_ns": 1, "t_end_ns": 2, "energy_joules": Infinity, "energy_quality": "good", "z": [1]}`,
+		`{"t_start_unix_ns":1,"t_end_unix_ns":2,"throttled":null,"a":1,"a":2}`,
+		`{"record":"marker","name":"start_experiment","t_ns":1,"x":{"y":"}"}}`,
+		`{"record":"sample","t_ns":1,"t_ns":2,"gpu":-0,"power_w":-0.000,"read_ok":true}`,
+	} {
+		lines = append(lines, []byte(s))
+	}
+	return lines
+}
+
+func addSeeds(f *testing.F) {
+	for _, seed := range seeds[f.Name()](f) {
+		f.Add(seed)
+	}
+}
+
+// TestSeeds finds every fuzz target of the package, and asks for its seeds.
+func TestSeeds(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "fuzz_test.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := 0
+	for _, d := range file.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || !strings.HasPrefix(fn.Name.Name, "Fuzz") {
+			continue
+		}
+		targets++
+		if make := seeds[fn.Name.Name]; make == nil || len(make(t)) == 0 {
+			t.Errorf("%s has no seeds", fn.Name.Name)
+		}
+	}
+	if targets != len(seeds) {
+		t.Errorf("%d fuzz targets, seeds for %d", targets, len(seeds))
+	}
+}
+
+// FuzzNDJSON: what parses is written as a line that parses to the same record;
+// and what the quick decoder takes, encoding/json and the thorough decoder take
+// for the same.
+func FuzzNDJSON(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if bytes.ContainsAny(line, "\r\n") {
+			return
+		}
+		quick := &ndjsonReader{forms: newForms(), lines: newLines(strings.NewReader(""))}
+		quick.last = quick.forms.of[record.KindSample]
+		thorough := newForms()
+		fm, ok := quick.canonical(line)
+		rec, bad := thorough.parse(line)
+		if ok {
+			if bad != nil {
+				t.Fatalf("the thorough decoder: %v", bad.msg)
+			}
+			if !equal(fm.rec, rec) {
+				t.Fatalf("quick    %s\nthorough %s", show(fm.rec), show(rec))
+			}
+			want := reflect.New(reflect.TypeOf(rec).Elem())
+			if err := json.Unmarshal(line, want.Interface()); err != nil {
+				t.Fatalf("encoding/json: %v", err)
+			}
+			if e, ok := want.Interface().(*record.Event); ok && rec.(*record.Event).Energy != nil {
+				e.Energy = new(record.Energy)
+				if err := json.Unmarshal(line, e.Energy); err != nil {
+					t.Fatalf("encoding/json: %v", err)
+				}
+			}
+			// A sample that does not say so is right when it has a power.
+			if s, ok := want.Interface().(*record.Sample); ok && !bytes.Contains(line, []byte(`"read_ok"`)) {
+				s.ReadOK = rec.(*record.Sample).ReadOK
+			}
+			if !equal(rec, want.Interface().(record.Record)) {
+				t.Fatalf("quick         %s\nencoding/json %s", show(rec), show(want.Interface().(record.Record)))
+			}
+		}
+		if bad == nil && rec != nil {
+			identity(t, rec)
+		}
+	})
+}
+
+// identity writes a record that was read and reads it again.
+func identity(t *testing.T, rec record.Record) {
+	t.Helper()
+	first := kept(rec)
+	for _, f := range formats {
+		var b bytes.Buffer
+		w, err := NewWriter(&b, f, None)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Write(rec); err != nil {
+			// GPU numbers beyond 32 bits, and names that a line has twice.
+			if f == Arrow && strings.Contains(err.Error(), "32 bits") {
+				continue
+			}
+			t.Fatalf("%s: %v", f, err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readAll(NewReader(&b, "t"))
+		var cut *TruncatedError
+		if err != nil && !(errors.As(err, &cut) && rec.Kind() == record.KindHeader) {
+			t.Fatalf("%s: %v", f, err)
+		}
+		if len(got) != 1 || !same(got[0], first) {
+			t.Fatalf("%s:\n got %v\nwant %s", f, got, show(first))
+		}
+	}
+}
+
+// same is equal, but for what JSON does not tell apart: empty and none.
+func same(a, b record.Record) bool { return equal(a, b) || show(a) == show(b) }
+
+// drain reads all of a stream of which nothing is known, and asks that it ends
+// in order.
+func drain(t *testing.T, data []byte) {
+	t.Helper()
+	r := NewReader(bytes.NewReader(data), "t")
+	n := 0
+	for r.Scan() {
+		if r.Record() == nil {
+			t.Fatal("no record")
+		}
+		if n++; n > 100*len(data)+100 {
+			t.Fatalf("%d records from %d bytes", n, len(data))
+		}
+	}
+	if r.Scan() || r.Record() != nil {
+		t.Fatal("goes on after its end")
+	}
+}
+
+func FuzzCSV(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		drain(t, data)
+		d := newCSVReader(bytes.NewReader(data))
+		for range 20 {
+			rec, err := d.next()
+			if err != nil {
+				break
+			}
+			if rec.Kind() != record.KindSyntax {
+				identity(t, rec)
+			}
+		}
+	})
+}
+
+func FuzzArrow(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		drain(t, append([]byte{0xff, 0xff, 0xff, 0xff}, data...))
+		drain(t, data)
+	})
+}
+
+// FuzzSniff: any beginning is recognised or refused, and in pieces as whole.
+func FuzzSniff(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		drain(t, data)
+		a, errA := open(bytes.NewReader(data))
+		b, errB := open(&pieces{data})
+		if reflect.TypeOf(a) != reflect.TypeOf(b) || (errA == nil) != (errB == nil) {
+			t.Fatalf("whole: %T, %v; in pieces: %T, %v", a, errA, b, errB)
+		}
+	})
+}
+
+// pieces reads its bytes one at a time.
+type pieces struct{ data []byte }
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.data[:1])
+	p.data = p.data[n:]
+	return n, nil
+}
+
+// FuzzFloat: the quick paths read and write what strconv does.
+func FuzzFloat(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, p := scanFloat(b, 0)
+		if p < 0 {
+			return
+		}
+		want, err := strconv.ParseFloat(string(b[:p]), 64)
+		if err != nil || !same64(v, want) {
+			t.Fatalf("%s: got %v, want %v, %v", b[:p], v, want, err)
+		}
+		text := appendFloat(nil, v)
+		back, err := strconv.ParseFloat(string(text), 64)
+		if err != nil || !same64(v, back) {
+			t.Fatalf("%v is written %s: %v", v, text, err)
+		}
+		if shortest := strconv.AppendFloat(nil, v, 'f', -1, 64); len(text) > len(shortest) {
+			t.Fatalf("%s is written %s", shortest, text)
+		}
+		if !json.Valid(text) {
+			t.Fatalf("%s is not JSON", text)
+		}
+	})
+}
+
+func same64(a, b float64) bool { return a == b && 1/a == 1/b }

@@ -1,0 +1,267 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"slices"
+
+	"joulepipe/pkg/record"
+)
+
+// ndjsonReader reads one JSON object a line.
+type ndjsonReader struct {
+	forms *forms
+	lines *lines
+	last  *form // of the line before: the next is likely of its kind
+}
+
+func newNDJSONReader(r io.Reader) decoder {
+	f := newForms()
+	return &ndjsonReader{forms: f, lines: newLines(r), last: f.of[record.KindSample]}
+}
+
+func (d *ndjsonReader) line() int64 { return d.lines.count }
+
+func (d *ndjsonReader) next() (record.Record, error) {
+	for {
+		line, err := d.lines.next()
+		if err == errLineTooLong {
+			return &record.SyntaxError{Line: d.lines.count, Msg: err.Error()}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(line) == 0 || skipSpace(line, 0) == len(line) {
+			continue
+		}
+		if fm, ok := d.canonical(line); ok {
+			return fm.rec, nil
+		}
+		rec, bad := d.forms.parse(line)
+		if bad != nil {
+			if !d.lines.whole() {
+				d.lines.cut("the last line is incomplete")
+			}
+			return &record.SyntaxError{Line: d.lines.count, Column: bad.column, Msg: bad.msg, Hint: bad.hint}, nil
+		}
+		if rec != nil {
+			return rec, nil
+		}
+	}
+}
+
+// canonical reads a line that stands as this package writes it: kind first,
+// fields in order, no spaces, no escapes, no fields beyond. It is not ok for
+// any other line, right or wrong.
+func (d *ndjsonReader) canonical(line []byte) (*form, bool) {
+	fm := d.last
+	if !hasPrefix(line, 0, fm.open) {
+		if fm = d.opening(line); fm == nil {
+			return nil, false
+		}
+		d.last = fm
+	}
+	fm.clear()
+	p := len(fm.open)
+	last := len(line) - 1
+	var seen uint64
+	for i := 0; p < last; {
+		j := fm.follow(line, p, i)
+		if j < 0 {
+			return nil, false
+		}
+		fd := &fm.fields[j]
+		if p = d.forms.scan(fd, line, p+len(fd.key)); p < 0 {
+			return nil, false
+		}
+		seen |= 1 << j
+		i = j + 1
+	}
+	if p != last || line[p] != '}' || seen&fm.energy != 0 && seen&fm.marks == 0 {
+		return nil, false
+	}
+	return fm, d.forms.finish(fm, seen) == nil
+}
+
+// follow is the field whose key stands at line[p:], from the i-th on; negative
+// if there is none. The one that stood there in the line before is tried first.
+func (fm *form) follow(line []byte, p, i int) int {
+	if i == len(fm.fields) {
+		return -1
+	}
+	if j := fm.next[i]; hasPrefix(line, p, fm.fields[j].key) {
+		return j
+	}
+	for j := i; j < len(fm.fields); j++ {
+		if hasPrefix(line, p, fm.fields[j].key) {
+			fm.next[i] = j
+			return j
+		}
+	}
+	return -1
+}
+
+// opening is the form that the line begins with, as this package writes it.
+func (d *ndjsonReader) opening(line []byte) *form {
+	const start = `{"record":"`
+	if !hasPrefix(line, 0, start) {
+		return nil
+	}
+	if n := bytes.IndexByte(line[len(start):], '"'); n >= 0 {
+		return d.forms.of[record.Kind(line[len(start):len(start)+n])]
+	}
+	return nil
+}
+
+func hasPrefix(b []byte, p int, s string) bool {
+	return len(b)-p >= len(s) && string(b[p:p+len(s)]) == s
+}
+
+// parse reads any object. The record is nil for a kind that is not known: more
+// may come.
+func (f *forms) parse(line []byte) (record.Record, *fault) {
+	pairs, bad := appendPairs(f.pairs[:0], line)
+	if bad != nil {
+		return nil, bad
+	}
+	f.pairs = pairs
+	kind, bad := kindOf(pairs)
+	fm := f.of[kind]
+	if fm == nil || bad != nil {
+		return nil, bad
+	}
+	fm.clear()
+	seen, bad := f.fill(fm, pairs)
+	if bad == nil {
+		bad = f.finish(fm, seen)
+	}
+	return fm.rec, bad
+}
+
+// kindOf is the kind of an object, by its member record or else by its fields.
+func kindOf(pairs []pair) (record.Kind, *fault) {
+	find := func(name string) int {
+		return slices.IndexFunc(pairs, func(p pair) bool { return string(p.name) == name })
+	}
+	if i := find("record"); i >= 0 {
+		var name string
+		if json.Unmarshal(pairs[i].raw, &name) != nil {
+			return "", &fault{column: pairs[i].offset + 1, msg: "record is not the name of a kind"}
+		}
+		return record.Kind(name), nil
+	}
+	kind := guess(func(name string) bool { return find(name) >= 0 })
+	if kind == "" {
+		return "", &fault{
+			msg:  "a record of no known kind",
+			hint: `name it ("record"), or give it t_start_ns and t_end_ns (an event) or t_ns and power_w (a sample)`,
+		}
+	}
+	return kind, nil
+}
+
+// fillFrom fills in the form from an object.
+func (f *forms) fillFrom(fm *form, object []byte) (seen uint64, bad *fault) {
+	f.pairs, bad = appendPairs(f.pairs[:0], object)
+	if bad != nil {
+		return 0, bad
+	}
+	return f.fill(fm, f.pairs)
+}
+
+// fill fills in the form from the members of an object and says which fields it
+// found.
+func (f *forms) fill(fm *form, pairs []pair) (seen uint64, bad *fault) {
+	marks := uint64(0) // of energy among the members
+	for i := range pairs {
+		if j, ok := fm.index[string(pairs[i].name)]; ok {
+			marks |= fm.marks & (1 << j)
+		}
+	}
+	for i := range pairs {
+		p := &pairs[i]
+		name := f.intern(p.name)
+		j, ok := fm.index[alias(fm.kind, name)]
+		if ok && (fm.energy>>j&1 == 0 || marks != 0) {
+			absent, bad := f.setJSON(&fm.fields[j], p.raw, p.offset)
+			if bad != nil {
+				return 0, bad
+			}
+			if !absent {
+				seen |= 1 << j
+			}
+			continue
+		}
+		if name == "record" {
+			continue
+		}
+		switch string(p.raw) {
+		case "NaN", "Infinity", "-Infinity":
+			continue
+		}
+		if !json.Valid(p.raw) {
+			return 0, badJSON(p.raw, p.offset)
+		}
+		if fm.extra != nil {
+			*fm.extra = append(*fm.extra, record.Field{Name: name, Value: p.raw})
+		}
+	}
+	return seen, nil
+}
+
+// flushSize is how much a text writer gathers before it writes.
+const flushSize = 64 << 10
+
+// ndjsonWriter writes one JSON object a line.
+type ndjsonWriter struct {
+	forms *forms
+	w     io.Writer
+	buf   []byte
+}
+
+func newNDJSONWriter(w io.Writer) Writer {
+	return &ndjsonWriter{forms: newForms(), w: w}
+}
+
+func (e *ndjsonWriter) Write(r record.Record) error {
+	b, err := e.forms.appendLine(e.buf, r)
+	if err != nil {
+		return err // and what was written of the record is forgotten
+	}
+	e.buf = append(b, '\n')
+	if len(e.buf) >= flushSize {
+		return e.Flush()
+	}
+	return nil
+}
+
+func (e *ndjsonWriter) Flush() error {
+	b := e.buf
+	e.buf = b[:0]
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := e.w.Write(b)
+	return err
+}
+
+func (e *ndjsonWriter) Close() error { return e.Flush() }
+
+// appendLine writes a record as a JSON object.
+func (f *forms) appendLine(b []byte, r record.Record) ([]byte, error) {
+	fm, fields, err := f.load(r)
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, fm.open...)
+	for i := range fields {
+		if b, err = appendJSON(b, &fields[i]); err != nil {
+			return nil, err
+		}
+	}
+	if fm.extra != nil {
+		b = appendExtra(b, *fm.extra)
+	}
+	return append(b, '}'), nil
+}
