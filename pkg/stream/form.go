@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -240,14 +239,19 @@ func (f *forms) finish(fm *form, seen uint64) *fault {
 func (f *forms) finishEvent(fm *form, seen uint64) *fault {
 	e := &f.event
 	start, end := seen&f.start != 0, seen&f.stop != 0
+	wall := e.StartUnixNS.OK && e.EndUnixNS.OK
+	if !(start && end) && wall {
+		e.StartNS, e.EndNS = 0, 0 // one end alone says nothing
+		start, end = true, true
+	}
 	switch {
-	case !start && !e.StartUnixNS.OK:
-		return &fault{msg: "event without t_start_ns", hint: "t_start_unix_ns will do"}
-	case !end && !e.EndUnixNS.OK:
-		return &fault{msg: "event without t_end_ns", hint: "t_end_unix_ns will do"}
-	case start && end && e.EndNS < e.StartNS:
+	case !start:
+		return &fault{msg: "event without t_start_ns", hint: "t_start_unix_ns will do, with t_end_unix_ns"}
+	case !end:
+		return &fault{msg: "event without t_end_ns", hint: "t_end_unix_ns will do, with t_start_unix_ns"}
+	case e.EndNS < e.StartNS:
 		return backwards(fm.kind, "t_start_ns", e.StartNS, "t_end_ns", e.EndNS)
-	case e.StartUnixNS.OK && e.EndUnixNS.OK && e.EndUnixNS.V < e.StartUnixNS.V:
+	case wall && e.EndUnixNS.V < e.StartUnixNS.V:
 		return backwards(fm.kind, "t_start_unix_ns", e.StartUnixNS.V, "t_end_unix_ns", e.EndUnixNS.V)
 	}
 	if seen&fm.marks != 0 {
@@ -318,75 +322,4 @@ func (f *forms) internText(b string) string {
 		return s
 	}
 	return f.intern([]byte(b))
-}
-
-// setJSON fills in a field from its JSON value. absent: the value is null, or
-// not a finite number as Python writes it.
-func (f *forms) setJSON(fd *field, raw []byte, offset int) (absent bool, bad *fault) {
-	switch string(raw) {
-	case "null", "NaN", "Infinity", "-Infinity":
-		return true, nil
-	}
-	if f.scan(fd, raw, 0) == len(raw) {
-		return false, nil
-	}
-	switch p := fd.ptr.(type) {
-	case *int64:
-		return false, setWhole(p, fd, raw, offset)
-	case *int:
-		return false, setWhole(p, fd, raw, offset)
-	case *string:
-		// A number where a name is wanted (request_id, event_id) names as well.
-		if c := raw[0]; (c == '-' || c-'0' <= 9) && json.Valid(raw) {
-			*p = f.intern(raw)
-			return false, nil
-		}
-	}
-	if err := json.Unmarshal(raw, fd.ptr); err != nil {
-		return false, badValue(fd, raw, offset, err)
-	}
-	return false, nil
-}
-
-// setWhole takes 37.0 for the integer 37, as [record.Opt] does.
-func setWhole[T int | int64](p *T, fd *field, raw []byte, offset int) *fault {
-	var v record.Opt[T]
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return badValue(fd, raw, offset, err)
-	}
-	*p = v.V
-	return nil
-}
-
-// badValue says what was expected of the value at offset.
-func badValue(fd *field, raw []byte, offset int, err error) *fault {
-	if !json.Valid(raw) {
-		return badJSON(raw, offset)
-	}
-	want := ""
-	switch fd.ptr.(type) {
-	case *int64, *int, *record.Opt[int64]:
-		want = "a whole number of 64 bits"
-	case *record.Opt[uint64]:
-		want = "a whole number of 64 bits from 0"
-	case *float64, *record.Opt[float64]:
-		want = "a number"
-	case *bool, *record.Opt[bool]:
-		want = "true or false"
-	case *string:
-		want = "a string"
-	case *[]int:
-		want = "a list of GPU numbers"
-	default:
-		return &fault{column: offset + 1, msg: fmt.Sprintf("%s: %v", fd.name, err)}
-	}
-	return &fault{column: offset + 1, msg: fmt.Sprintf("%s is %s, not %s", fd.name, clip(raw), want)}
-}
-
-// clip is a value short enough for a message.
-func clip(raw []byte) []byte {
-	if len(raw) > 40 {
-		return append(bytes.ToValidUTF8(raw[:37:37], nil), "..."...)
-	}
-	return raw
 }

@@ -3,7 +3,7 @@ package stream
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"reflect"
 	"strconv"
 	"unicode/utf8"
@@ -120,120 +120,75 @@ func scanInts(ptr *[]int, b []byte, p int) int {
 	return -1
 }
 
-// pair is one member of a JSON object, its value as it stands in the line.
-type pair struct {
-	name   []byte
-	raw    []byte
-	offset int // of raw in the line
+// setJSON fills in a field from its JSON value. absent: the value is null, or
+// not a finite number as Python writes it.
+func (f *forms) setJSON(fd *field, raw []byte, offset int) (absent bool, bad *fault) {
+	switch string(raw) {
+	case "null", "NaN", "Infinity", "-Infinity":
+		return true, nil
+	}
+	if f.scan(fd, raw, 0) == len(raw) {
+		return false, nil
+	}
+	switch p := fd.ptr.(type) {
+	case *int64:
+		return false, setWhole(p, fd, raw, offset)
+	case *int:
+		return false, setWhole(p, fd, raw, offset)
+	case *string:
+		// A number where a name is wanted (request_id, event_id) names as well.
+		if c := raw[0]; (c == '-' || c-'0' <= 9) && json.Valid(raw) {
+			*p = f.intern(raw)
+			return false, nil
+		}
+	}
+	if err := json.Unmarshal(raw, fd.ptr); err != nil {
+		return false, badValue(fd, raw, offset, err)
+	}
+	return false, nil
 }
 
-// appendPairs splits a JSON object into its members without judging the values.
-func appendPairs(pairs []pair, b []byte) ([]pair, *fault) {
-	p := skipSpace(b, 0)
-	if p == len(b) || b[p] != '{' {
-		return nil, &fault{column: p + 1, msg: "not a JSON object", hint: "a stream has one JSON object a line"}
+// setWhole takes 37.0 for the integer 37, as [record.Opt] does.
+func setWhole[T int | int64](p *T, fd *field, raw []byte, offset int) *fault {
+	var v record.Opt[T]
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return badValue(fd, raw, offset, err)
 	}
-	for first := true; ; first = false {
-		p = skipSpace(b, p+1)
-		if first && p < len(b) && b[p] == '}' {
-			break
-		}
-		name, q := scanString(b, p)
-		if q < 0 {
-			if q = skipValue(b, p); q < 0 || b[p] != '"' {
-				return nil, badJSON(b, 0)
-			}
-			var s string
-			if json.Unmarshal(b[p:q], &s) != nil {
-				return nil, badJSON(b, 0)
-			}
-			name = []byte(s)
-		}
-		if p = skipSpace(b, q); p == len(b) || b[p] != ':' {
-			return nil, badJSON(b, 0)
-		}
-		p = skipSpace(b, p+1)
-		if q = skipValue(b, p); q < 0 {
-			return nil, badJSON(b, 0)
-		}
-		pairs = append(pairs, pair{name, b[p:q:q], p})
-		if p = skipSpace(b, q); p == len(b) || b[p] != ',' && b[p] != '}' {
-			return nil, badJSON(b, 0)
-		}
-		if b[p] == '}' {
-			break
-		}
-	}
-	if p = skipSpace(b, p+1); p < len(b) {
-		return nil, &fault{column: p + 1, msg: "more after the JSON object", hint: "a stream has one JSON object a line"}
-	}
-	return pairs, nil
+	*p = v.V
+	return nil
 }
 
-func skipSpace(b []byte, p int) int {
-	for p < len(b) && (b[p] == ' ' || b[p] == '\t' || b[p] == '\r' || b[p] == '\n') {
-		p++
+// badValue says what was expected of the value at offset.
+func badValue(fd *field, raw []byte, offset int, err error) *fault {
+	if !json.Valid(raw) {
+		return badJSON(raw, offset)
 	}
-	return p
+	want := ""
+	switch fd.ptr.(type) {
+	case *int64, *int, *record.Opt[int64]:
+		want = "a whole number of 64 bits"
+	case *record.Opt[uint64]:
+		want = "a whole number of 64 bits from 0"
+	case *float64, *record.Opt[float64]:
+		want = "a number"
+	case *bool, *record.Opt[bool]:
+		want = "true or false"
+	case *string:
+		want = "a string"
+	case *[]int:
+		want = "a list of GPU numbers"
+	default:
+		return &fault{column: offset + 1, msg: fmt.Sprintf("%s: %v", fd.name, err)}
+	}
+	return &fault{column: offset + 1, msg: fmt.Sprintf("%s is %s, not %s", fd.name, clip(raw), want)}
 }
 
-// skipValue is the position after the JSON value at b[p:], found by its
-// brackets and quotes alone; negative when it does not end.
-func skipValue(b []byte, p int) int {
-	depth := 0
-	for start := p; p < len(b); p++ {
-		switch b[p] {
-		case '"':
-			for p++; p < len(b) && b[p] != '"'; p++ {
-				if b[p] == '\\' {
-					p++
-				}
-			}
-			if p >= len(b) {
-				return -1
-			}
-		case '{', '[':
-			depth++
-			continue
-		case '}', ']':
-			if depth == 0 {
-				if p == start {
-					return -1
-				}
-				return p
-			}
-			depth--
-		case ',', ' ', '\t', '\r', '\n':
-			if depth == 0 {
-				if p == start {
-					return -1
-				}
-				return p
-			}
-			continue
-		default:
-			continue
-		}
-		if depth == 0 {
-			return p + 1
-		}
+// clip is a value short enough for a message.
+func clip(raw []byte) []byte {
+	if len(raw) > 40 {
+		return append(bytes.ToValidUTF8(raw[:37:37], nil), "..."...)
 	}
-	return -1
-}
-
-// badJSON says where b, which stands at offset in its line, stops being JSON.
-func badJSON(b []byte, offset int) *fault {
-	var v any
-	bad := &fault{column: offset + 1, msg: "not JSON"}
-	var syntax *json.SyntaxError
-	if err := json.Unmarshal(b, &v); errors.As(err, &syntax) {
-		bad.column = offset + max(1, int(syntax.Offset))
-		bad.msg = "not JSON: " + syntax.Error()
-		if at := int(syntax.Offset) - 1; at >= 0 && at < len(b) && (b[at] == 'N' || b[at] == 'I') {
-			bad.hint = "JSON has no NaN or Infinity: leave the field out"
-		}
-	}
-	return bad
+	return raw
 }
 
 // appendNumber writes key and the field's value if the field is of a type that

@@ -2,9 +2,7 @@ package stream
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
-	"slices"
 
 	"joulepipe/pkg/record"
 )
@@ -118,98 +116,6 @@ func hasPrefix(b []byte, p int, s string) bool {
 	return len(b)-p >= len(s) && string(b[p:p+len(s)]) == s
 }
 
-// parse reads any object. The record is nil for a kind that is not known: more
-// may come.
-func (f *forms) parse(line []byte) (record.Record, *fault) {
-	pairs, bad := appendPairs(f.pairs[:0], line)
-	if bad != nil {
-		return nil, bad
-	}
-	f.pairs = pairs
-	kind, bad := kindOf(pairs)
-	fm := f.of[kind]
-	if fm == nil || bad != nil {
-		return nil, bad
-	}
-	fm.clear()
-	seen, bad := f.fill(fm, pairs)
-	if bad == nil {
-		bad = f.finish(fm, seen)
-	}
-	return fm.rec, bad
-}
-
-// kindOf is the kind of an object, by its member record or else by its fields.
-func kindOf(pairs []pair) (record.Kind, *fault) {
-	find := func(name string) int {
-		return slices.IndexFunc(pairs, func(p pair) bool { return string(p.name) == name })
-	}
-	if i := find("record"); i >= 0 {
-		var name string
-		if json.Unmarshal(pairs[i].raw, &name) != nil {
-			return "", &fault{column: pairs[i].offset + 1, msg: "record is not the name of a kind"}
-		}
-		return record.Kind(name), nil
-	}
-	kind := guess(func(name string) bool { return find(name) >= 0 })
-	if kind == "" {
-		return "", &fault{
-			msg:  "a record of no known kind",
-			hint: `name it ("record"), or give it t_start_ns and t_end_ns (an event) or t_ns and power_w (a sample)`,
-		}
-	}
-	return kind, nil
-}
-
-// fillFrom fills in the form from an object.
-func (f *forms) fillFrom(fm *form, object []byte) (seen uint64, bad *fault) {
-	f.pairs, bad = appendPairs(f.pairs[:0], object)
-	if bad != nil {
-		return 0, bad
-	}
-	return f.fill(fm, f.pairs)
-}
-
-// fill fills in the form from the members of an object and says which fields it
-// found.
-func (f *forms) fill(fm *form, pairs []pair) (seen uint64, bad *fault) {
-	marks := uint64(0) // of energy among the members
-	for i := range pairs {
-		if j, ok := fm.index[string(pairs[i].name)]; ok {
-			marks |= fm.marks & (1 << j)
-		}
-	}
-	for i := range pairs {
-		p := &pairs[i]
-		name := f.intern(p.name)
-		j, ok := fm.index[alias(fm.kind, name)]
-		if ok && (fm.energy>>j&1 == 0 || marks != 0) {
-			absent, bad := f.setJSON(&fm.fields[j], p.raw, p.offset)
-			if bad != nil {
-				return 0, bad
-			}
-			if !absent {
-				seen |= 1 << j
-			}
-			continue
-		}
-		if name == "record" {
-			continue
-		}
-		switch string(p.raw) {
-		case "NaN", "Infinity", "-Infinity":
-			continue
-		}
-		if !json.Valid(p.raw) {
-			return 0, badJSON(p.raw, p.offset)
-		}
-		if fm.extra != nil {
-			*fm.extra = append(*fm.extra, record.Field{Name: name, Value: p.raw})
-		}
-	}
-	return seen, nil
-}
-
 // flushSize is how much a text writer gathers before it writes.
 const flushSize = 64 << 10
 
@@ -247,21 +153,3 @@ func (e *ndjsonWriter) Flush() error {
 }
 
 func (e *ndjsonWriter) Close() error { return e.Flush() }
-
-// appendLine writes a record as a JSON object.
-func (f *forms) appendLine(b []byte, r record.Record) ([]byte, error) {
-	fm, fields, err := f.load(r)
-	if err != nil {
-		return nil, err
-	}
-	b = append(b, fm.open...)
-	for i := range fields {
-		if b, err = appendJSON(b, &fields[i]); err != nil {
-			return nil, err
-		}
-	}
-	if fm.extra != nil {
-		b = appendExtra(b, *fm.extra)
-	}
-	return append(b, '}'), nil
-}

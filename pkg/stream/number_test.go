@@ -126,6 +126,7 @@ func TestAllocations(t *testing.T) {
 	for _, line := range []string{
 		string(encode(t, NDJSON, None, one)),
 		`{"t_ns": 31034856841, "power_w": 83.62100000000001, "gpu": 3, "temp_c": 37.0}` + "\n",
+		`{"record": "sample", "power_w": 1, "t_ns": 31034856841}` + "\n",
 		string(encode(t, CSV, None, one)),
 		"t_ns,power_w,read_ok\n1,2.5,True\n",
 	} {
