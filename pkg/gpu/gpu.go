@@ -77,6 +77,10 @@ const (
 	ErrImplausible  Error = "IMPLAUSIBLE"
 )
 
+// Passing says whether the failure may be over at the next call: a GPU that is
+// lost or busy comes back, a function that is not there does not.
+func (e Error) Passing() bool { return e == ErrLost || e == ErrUnknown || e == ErrTimeout }
+
 // UnavailableError says that there is no such device here: no library, no
 // driver, no such GPU. Tools end with status 4 on it.
 type UnavailableError struct {

@@ -59,12 +59,14 @@ func DefaultPeriod(channel string) time.Duration {
 	return 100 * time.Millisecond
 }
 
-// Offers says whether a GPU has the channel, and the reason if not.
+// Offers says whether a GPU has the channel, and the reason if not. A channel
+// that failed when the device was opened is polled all the same where the
+// failure may pass.
 func Offers(g gpu.GPU, channel string) (ok bool, why string) {
-	switch state := g.Info().Channels[channel]; state {
-	case "ok":
+	switch state := g.Info().Channels[channel]; {
+	case state == "ok" || gpu.Error(state).Passing():
 		return true, ""
-	case "":
+	case state == "":
 		return false, "not offered by this device"
 	default:
 		return false, state

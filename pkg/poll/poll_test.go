@@ -423,3 +423,20 @@ type null struct{}
 
 func (null) Write(record.Record) error { return nil }
 func (null) Flush() error              { return nil }
+
+func TestOffers(t *testing.T) {
+	for state, want := range map[string]bool{
+		"ok":                                true,
+		string(gpu.ErrLost):                 true,
+		string(gpu.ErrTimeout):              true,
+		string(gpu.ErrNotSupported):         false,
+		string(gpu.ErrNoFunction):           false,
+		"no clock fits the buffer's stamps": false,
+		"":                                  false,
+	} {
+		g := &fake{channels: map[string]string{gpu.Counter: state}}
+		if ok, why := Offers(g, gpu.Counter); ok != want || ok == (why != "") {
+			t.Errorf("a channel that is %q: offered %v (%s)", state, ok, why)
+		}
+	}
+}
