@@ -54,8 +54,9 @@ type Tool struct {
 	// when they read files.
 	Source bool
 	// ConfigKeys says where in a --config file a flag's value is looked for:
-	// flag → path of keys ("period" → "poller.target_period_ms"). The end of the
-	// key (_ms, _s, _min) is the unit of a duration.
+	// flag → path of keys ("period" → "poller.target_period_ms"), or "command
+	// flag" for the flag of one command alone. The end of the key (_ms, _s, _min)
+	// is the unit of a duration.
 	ConfigKeys map[string]string
 }
 

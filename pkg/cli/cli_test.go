@@ -48,7 +48,6 @@ func runOn(t *testing.T, do func(*Context) error, env map[string]string, stdin s
 }
 
 func TestExitCodes(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		args   []string
@@ -81,7 +80,6 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestHelpAndVersionGoToStdout(t *testing.T) {
-	t.Parallel()
 	for _, args := range [][]string{{"--help"}, {"-h"}, {"sub", "--help"}, {"--version"}, {"--generate-man"}, {"--generate-completion", "bash"}, {"--generate-completion", "fish"}, {"--generate-completion", "zsh"}} {
 		got := run(t, func(*Context) error { t.Errorf("%v ran the action", args); return nil }, nil, args...)
 		if got.code != 0 || got.stderr != "" || got.stdout == "" {
@@ -103,7 +101,7 @@ func TestHelpAndVersionGoToStdout(t *testing.T) {
 		}
 	}
 	help := run(t, nil, nil, "--help").stdout
-	for _, want := range []string{"--period, -p TIME", "every TIME (default: 100ms)", "NVTEST_PERIOD", "EXIT STATUS", "EXAMPLES", "--compress", "--config", "--quiet"} {
+	for _, want := range []string{"--period, -p TIME", "every TIME (default: 100ms)", "NVTEST_PERIOD", "Exit status", "Examples", "--compress", "--config", "--quiet"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("help lacks %q:\n%s", want, help)
 		}
@@ -111,7 +109,6 @@ func TestHelpAndVersionGoToStdout(t *testing.T) {
 }
 
 func TestWhereAValueComesFrom(t *testing.T) {
-	t.Parallel()
 	config := filepath.Join(t.TempDir(), "physics.yaml")
 	if err := os.WriteFile(config, []byte("experiment:\n  seed: 42\npoller:\n  target_period_ms: 20\ntest:\n  modes: [slow, careful]\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -183,7 +180,6 @@ func marks(n int) string {
 }
 
 func TestInput(t *testing.T) {
-	t.Parallel()
 	end := `{"record":"end","records":2}` + "\n"
 	for _, c := range []struct {
 		name, stdin string
@@ -219,7 +215,6 @@ func TestInput(t *testing.T) {
 }
 
 func TestOutputFiles(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	write := func(fail error) func(*Context) error {
 		return func(c *Context) error {
@@ -293,7 +288,6 @@ func TestOutputFiles(t *testing.T) {
 }
 
 func TestWarningsAreSaidOnce(t *testing.T) {
-	t.Parallel()
 	do := func(c *Context) error {
 		for range 5 {
 			c.Warnf("slow disk")
@@ -313,7 +307,6 @@ func TestWarningsAreSaidOnce(t *testing.T) {
 }
 
 func TestSignals(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		source bool

@@ -27,7 +27,10 @@ func (s *session) configure(c *Context, name string, flags []ucli.Flag) error {
 	}
 	for _, f := range flags {
 		flag := f.Names()[0]
-		path, ok := s.tool.ConfigKeys[flag]
+		path, ok := s.tool.ConfigKeys[c.Command.Name+" "+flag]
+		if !ok {
+			path, ok = s.tool.ConfigKeys[flag]
+		}
 		if !ok || c.Context.IsSet(flag) {
 			continue
 		}

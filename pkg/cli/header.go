@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"strings"
+	"slices"
 	"time"
 
 	"joulepipe/pkg/clock"
 	"joulepipe/pkg/record"
+
+	ucli "github.com/urfave/cli/v2"
 )
 
 // Set at link time (-ldflags "-X joulepipe/pkg/cli.version=…"); otherwise what
@@ -80,12 +82,31 @@ func (c *Context) NewHeader() *record.Header {
 		_, _ = rand.Read(b[:]) // never fails
 		h.RunID = time.Unix(0, unix).UTC().Format("20060102_150405_") + hex.EncodeToString(b[:])
 	}
-	for _, name := range c.FlagNames() {
-		switch name {
-		case "output", "o", "quiet", "q", "progress":
+	for _, f := range slices.Concat(c.App.Flags, c.Command.Flags) {
+		switch name := f.Names()[0]; {
+		case !c.IsSet(name):
+		case name == "output" || name == "append" || name == "quiet" || name == "progress":
 		default:
-			h.Config[name] = strings.Trim(fmt.Sprint(c.Value(name)), "{}")
+			if list, ok := c.Value(name).(ucli.StringSlice); ok {
+				h.Config[name] = list.Value()
+			} else {
+				h.Config[name] = fmt.Sprint(c.Value(name))
+			}
 		}
+	}
+	return h
+}
+
+// HeaderAfter is the header of what this run makes out of a trace: on the
+// trace's clock and under its run's name, so that the two still join. A trace
+// that has no header (nil) may be of any machine, and its outcome is not given
+// the clock of this one.
+func (c *Context) HeaderAfter(trace *record.Header) *record.Header {
+	h := c.NewHeader()
+	if trace == nil {
+		h.Host, h.BootID, h.TimeNS, h.UnixNS = "", "", 0, 0
+	} else {
+		h.RunID, h.Host, h.BootID, h.TimeNS, h.UnixNS, h.GPUs = trace.RunID, trace.Host, trace.BootID, trace.TimeNS, trace.UnixNS, trace.GPUs
 	}
 	return h
 }

@@ -49,11 +49,11 @@ func options(flags []ucli.Flag) []option {
 			if o.value == "" {
 				o.value = d.GetValue()
 			}
-			if d, err := time.ParseDuration(o.value); err == nil {
-				o.value = short(d)
-			}
-			if o.value == "0" || o.value == "[]" || o.value == "-" {
+			switch d, err := time.ParseDuration(o.value); {
+			case o.value == "0" || o.value == "[]" || o.value == "-":
 				o.value = ""
+			case err == nil:
+				o.value = short(d)
 			}
 		} else {
 			o.value = ""
@@ -120,12 +120,12 @@ func pageOf(t *Tool, c *ucli.Command) page {
 func helpText(t *Tool, c *ucli.Command) string {
 	p := pageOf(t, c)
 	var b strings.Builder
-	fmt.Fprintf(&b, "NAME\n  %s - %s\n\nUSAGE\n  %s\n", p.name, p.usage, strings.TrimSpace(p.name+" "+p.synopsis))
+	fmt.Fprintf(&b, "Name\n  %s - %s\n\nUsage\n  %s\n", p.name, p.usage, strings.TrimSpace(p.name+" "+p.synopsis))
 	if p.long != "" {
-		fmt.Fprintf(&b, "\nDESCRIPTION\n%s\n", indent(p.long))
+		fmt.Fprintf(&b, "\nDescription\n%s\n", indent(p.long))
 	}
 	if len(p.commands) > 0 {
-		b.WriteString("\nCOMMANDS\n")
+		b.WriteString("\nCommands\n")
 		for _, c := range p.commands {
 			if !c.Hidden {
 				fmt.Fprintf(&b, "  %-12s %s\n", c.Name, c.Usage)
@@ -133,15 +133,15 @@ func helpText(t *Tool, c *ucli.Command) string {
 		}
 		fmt.Fprintf(&b, "  ('%s COMMAND --help' has a command's own options)\n", t.Name)
 	}
-	b.WriteString("\nOPTIONS\n")
+	b.WriteString("\nOptions\n")
 	for _, o := range append(p.options, option{names: []string{"help", "h"}, usage: "show this"}, option{names: []string{"version"}, usage: "show the version"}) {
 		fmt.Fprintf(&b, "  %s\n%s\n", o.head(), wrap(o.text(), "      ", 86))
 	}
 	fmt.Fprintf(&b, "  Each can be set by environment as well: %s for --%s.\n", envName(t.Name, p.options[0].names[0]), p.options[0].names[0])
 	if p.examples != "" {
-		fmt.Fprintf(&b, "\nEXAMPLES\n%s\n", indent(p.examples))
+		fmt.Fprintf(&b, "\nExamples\n%s\n", indent(p.examples))
 	}
-	b.WriteString("\nEXIT STATUS\n")
+	b.WriteString("\nExit status\n")
 	for _, s := range statuses {
 		fmt.Fprintf(&b, "  %d  %s\n", s.code, s.text)
 	}

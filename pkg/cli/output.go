@@ -32,21 +32,26 @@ const Partial = ".partial"
 
 // file is an output file under its temporary name, made at the first write.
 type file struct {
-	name string
-	f    *os.File
+	name   string
+	append bool // to what the name has already
+	f      *os.File
 }
 
 func (f *file) Write(p []byte) (int, error) {
 	if f.f == nil {
+		partial := f.name + Partial
+		if f.append { // as others may, at the same time
+			partial = fmt.Sprintf("%s.%d%s", f.name, os.Getpid(), Partial)
+		}
 		var err error
-		if f.f, err = os.Create(f.name + Partial); err != nil {
+		if f.f, err = os.Create(partial); err != nil {
 			return 0, err
 		}
 	}
 	return f.f.Write(p)
 }
 
-// commit gives the file its name.
+// commit gives the file its name, or its content to the file of that name.
 func (f *file) commit() error {
 	if f.f == nil {
 		if _, err := f.Write(nil); err != nil {
@@ -56,7 +61,13 @@ func (f *file) commit() error {
 	if err := f.f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.name+Partial, f.name)
+	if !f.append {
+		return os.Rename(f.f.Name(), f.name)
+	}
+	if err := appendFile(f.name, f.f.Name()); err != nil {
+		return f.leave(err)
+	}
+	return os.Remove(f.f.Name())
 }
 
 // leave closes the file under its temporary name and says so.
@@ -65,7 +76,7 @@ func (f *file) leave(err error) error {
 		return err
 	}
 	f.f.Close()
-	return fmt.Errorf("%w; what was written is in %s", err, f.name+Partial)
+	return fmt.Errorf("%w; what was written is in %s", err, f.f.Name())
 }
 
 // Output is the stream that a tool writes.
@@ -104,7 +115,11 @@ func (c *Context) CreateFile(name string, format stream.Format, compression stre
 	}
 	out := &Output{}
 	var to io.Writer = c.Stdout
+	appending := c.Bool("append")
 	if name == "-" || name == "" {
+		if appending {
+			return nil, c.Usagef("--append wants a file: -o FILE")
+		}
 		if (format == stream.Arrow || compression != stream.None) && terminal(c.Stdout) && !c.IsSet("output") {
 			return nil, c.Usagef("binary output to a terminal: redirect it, or say -o -")
 		}
@@ -112,7 +127,12 @@ func (c *Context) CreateFile(name string, format stream.Format, compression stre
 		if err := c.notAnInput(name); err != nil {
 			return nil, err
 		}
-		out.file = &file{name: name}
+		if appending {
+			if err := c.appendable(name, format, compression); err != nil {
+				return nil, err
+			}
+		}
+		out.file = &file{name: name, append: appending}
 		to = out.file
 	}
 	var err error

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"joulepipe/pkg/gpu"
+	"joulepipe/pkg/record"
 
 	ucli "github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -30,6 +31,7 @@ type session struct {
 	order    []string
 	badLines int64
 	piped    bool // standard input is being read
+	lingers  bool // see Linger
 	inputs   []fs.FileInfo
 }
 
@@ -52,7 +54,7 @@ func (s *session) watch(cancel func()) (stop func()) {
 			case <-s.process.Signals:
 			}
 			s.mu.Lock()
-			wait := s.tool.Source || s.piped
+			wait := s.tool.Source || s.piped || s.lingers
 			s.mu.Unlock()
 			cancel()
 			if n > 0 || !wait {
@@ -248,6 +250,9 @@ func (s *session) finish(err error) int {
 	var missing *gpu.UnavailableError
 	if errors.As(err, &missing) {
 		hint = missing.Hint
+	}
+	if bad, ok := errors.AsType[*record.SyntaxError](err); ok && bad.Hint != "" {
+		hint = strings.TrimSuffix(bad.Hint, ".")
 	}
 	if errors.As(err, &coded) && coded.hint != "" {
 		hint = coded.hint

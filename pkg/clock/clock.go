@@ -37,6 +37,12 @@ func (system) SleepUntil(ns int64) { sleepUntil(ns) }
 // Now is the monotonic time in nanoseconds.
 func Now() int64 { return now() }
 
+// Uptime is the time since the machine started in nanoseconds, with the time
+// that it was suspended: CLOCK_BOOTTIME on Linux. [Now] stands still meanwhile
+// there, so that the two grow apart by the length of each suspend. On other
+// systems it is Now.
+func Uptime() int64 { return uptime() }
+
 // pairTries is how often Pair reads the clocks. A try costs well under a
 // microsecond, and one of so many is all but sure not to be interrupted.
 const pairTries = 16

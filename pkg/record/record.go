@@ -200,9 +200,10 @@ type Soak struct {
 	MaxSlopeCPerMin Opt[float64]    `json:"max_slope_c_per_min,omitzero"`
 	ThrottleReasons []string        `json:"throttle_reasons,omitempty"`
 	Trips           int             `json:"trips"`
-	Rule            map[string]bool `json:"rule,omitempty"` // seed, margin → did it pass
+	Rule            map[string]bool `json:"rule,omitempty"` // seed, margin, rigorous → did it pass
+	PredictedC      Opt[float64]    `json:"predicted_equilibrium_c,omitzero"`
 	Reason          string          `json:"reason,omitempty"`
-	CommandExit     Opt[int64]      `json:"command_exit,omitzero"`
+	CommandExit     Opt[int64]      `json:"command_exit,omitzero"` // of the load; 128 + n when signal n ended it
 }
 
 // Summary is what nvattrib says of all events of one phase and batch.
@@ -275,7 +276,7 @@ type Channel struct {
 	Calls     int64            `json:"calls"`
 	Records   int64            `json:"records"`
 	Errors    map[string]int64 `json:"errors,omitempty"`
-	Gaps      int64            `json:"gaps,omitempty"` // overflows between harvests
+	Gaps      int64            `json:"gaps,omitempty"` // overflows between harvests, or the counter went back
 	CallP50MS Opt[float64]     `json:"call_p50_ms,omitzero"`
 	CallP95MS Opt[float64]     `json:"call_p95_ms,omitzero"`
 	CallMaxMS Opt[float64]     `json:"call_max_ms,omitzero"`

@@ -187,17 +187,22 @@ func TestFlush(t *testing.T) {
 						read <- r.Scan()
 					}
 				}()
-				for i, rec := range newRandom(5).stream(3) {
-					go func() {
+				write := make(chan record.Record, 3)
+				go func() {
+					for rec := range write { // a flush may return only when the next record is asked for
 						w.Write(rec)
 						w.Flush()
-					}()
+					}
+				}()
+				for i, rec := range newRandom(5).stream(3) {
+					write <- rec
 					ask <- true
 					if !<-read || !equal(r.Record(), rec) {
 						t.Fatalf("record %d: got %v, %v", i, r.Record(), r.Err())
 					}
 				}
 				close(ask)
+				close(write)
 				out.CloseWithError(io.ErrClosedPipe)
 			})
 		}
