@@ -24,7 +24,7 @@ type outcome struct {
 	took    int64 // ns
 	records int
 	failure string // name of the error, empty if it succeeded
-	gap     bool   // the buffer had overflowed
+	gap     bool   // the buffer had overflowed, the counter had gone back
 	clock   string // of the driver's stamps, if the channel has such
 }
 

@@ -96,6 +96,12 @@ const (
 	defaultFlush = 200 * time.Millisecond
 )
 
+// offBeat is when in the period of the grid the slow channels make their calls.
+// The driver takes one call at a time: where all began with the tick, the grid's
+// own reading stood in line behind the counter's, for 6.5 ms in the median on an
+// H200.
+var offBeat = map[string]float64{gpu.Power: 0.15, gpu.Counter: 0.3, gpu.GPM: 0.65}
+
 // Run polls the GPUs until the time is up or ctx ends, which is a regular end,
 // and returns the account. It fails with the sink's error, or with a
 // *HungError when calls to the driver did not return within a second of the
@@ -129,7 +135,7 @@ func Run(ctx context.Context, gpus []gpu.GPU, c clock.Clock, cfg Config, out Sin
 // the rest belongs to the goroutine of Run.
 type poller struct {
 	clock clock.Clock
-	begin int64 // the first tick of every channel, ns
+	begin int64 // the first tick of the grid, ns
 	end   int64 // no tick from here on, ns
 
 	// queue has room for every record that the stores have: who has a record
@@ -166,6 +172,7 @@ func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
 	for channel, d := range cfg.Channels {
 		period[channel] = cmp.Or(d, DefaultPeriod(channel))
 	}
+	beat := int64(period[gpu.Sample])
 	for _, g := range gpus {
 		index := g.Info().Index
 		p.stats = append(p.stats, &Stats{GPU: index, Period: period[gpu.Sample], Gap: cfg.Gap})
@@ -176,7 +183,7 @@ func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
 					gpu:     g,
 					index:   index,
 					channel: channel,
-					grid:    sched.Grid{Start: p.begin, Period: int64(d)},
+					grid:    sched.Grid{Start: p.begin + int64(offBeat[channel]*float64(beat)), Period: int64(d)},
 				})
 			}
 		}
@@ -224,8 +231,12 @@ func (p *poller) write(ctx context.Context, done <-chan struct{}) (stopped int64
 			running = false
 		}
 	}
-	if stopped == 0 {
+	switch {
+	case stopped != 0:
+	case ctx.Err() != nil:
 		stopped = min(p.clock.Now(), p.end)
+	default:
+		stopped = p.end // the workers had no tick left before it
 	}
 	for len(p.queue) > 0 {
 		p.put(<-p.queue)

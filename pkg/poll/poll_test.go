@@ -63,6 +63,38 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// A driver that takes one call at a time, as NVIDIA's does, keeps the grid's
+// reading waiting only when a slow call happens to last into the next tick.
+func TestSlowCallsAreOffBeat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		driver := make(chan struct{}, 1) // a mutex would stop the bubble's time
+		call := func(d time.Duration) {
+			driver <- struct{}{}
+			time.Sleep(d)
+			<-driver
+		}
+		waited := time.Duration(0)
+		g := &fake{
+			sample: func(int, *record.Sample) {
+				begin := bubble{}.Now()
+				call(100 * time.Microsecond)
+				waited = max(waited, time.Duration(bubble{}.Now()-begin)-100*time.Microsecond)
+			},
+			power:   func(int, *gpu.PowerBatch) error { call(8 * time.Millisecond); return nil },
+			counter: func(int, *record.Counter) { call(20 * time.Millisecond) },
+			gpm:     func(int, *record.GPM) (bool, error) { call(9 * time.Millisecond); return true, nil },
+		}
+		var out kept
+		if _, err := Run(t.Context(), []gpu.GPU{g}, bubble{}, Config{Channels: everyChannel, Duration: 5 * time.Second}, &out); err != nil {
+			t.Fatal(err)
+		}
+		if len(out.samples) != 50 || len(out.counters) != 51 || waited > 0 {
+			t.Errorf("%d samples, %d counter records; a reading waited for %v", len(out.samples), len(out.counters), waited)
+		}
+	})
+}
+
 func TestSlowCounterMovesNoTick(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -122,6 +154,75 @@ func TestHungCallStopsOnlyItself(t *testing.T) {
 		}
 		if got := p.GPUs[0].DroppedTicks; got != 17 {
 			t.Errorf("GPU 0 dropped %d ticks, want 17", got)
+		}
+	})
+}
+
+// A reading that takes longer than the period costs the ticks that it covers and
+// no other: the next one is on the grid, on time and alone.
+func TestSlowReadingNeverBursts(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		takes time.Duration
+		want  []int64 // ticks of 2 s at 100 ms
+	}{
+		{5 * ms, upTo(20)},
+		{99 * ms, upTo(20)},
+		{100 * ms, upTo(20)},
+		{101 * ms, []int64{0, 2, 4, 6, 8, 10, 12, 14, 16, 18}},
+		{240 * ms, []int64{0, 3, 6, 9, 12, 15, 18}},
+		{400 * ms, []int64{0, 4, 8, 12, 16}},
+		{401 * ms, []int64{0, 5, 10, 15}},
+	} {
+		t.Run(c.takes.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				slow := &fake{sample: func(_ int, s *record.Sample) { time.Sleep(c.takes) }}
+				var out kept
+				p, err := Run(t.Context(), []gpu.GPU{slow, &fake{index: 1}}, bubble{}, Config{
+					Channels: map[string]time.Duration{gpu.Sample: 100 * ms},
+					Duration: 2 * time.Second,
+				}, &out)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantTicks(t, &out, 0, c.want)
+				wantTicks(t, &out, 1, upTo(20))
+				wantOnTime(t, &out)
+				if got := p.GPUs[0].DroppedTicks; got != int64(20-len(c.want)) {
+					t.Errorf("%d dropped ticks in the account, want %d", got, 20-len(c.want))
+				}
+			})
+		})
+	}
+}
+
+// A counter that goes back was reset: the values stand as they were read, and
+// the account says how often.
+func TestCounterThatGoesBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		values := []int64{1000, 1100, 1100, -1, 1200, 7, 8, 3, 3}
+		f := &fake{counter: func(n int, c *record.Counter) {
+			if v := values[min(n, len(values))-1]; v < 0 {
+				c.Error = string(gpu.ErrTimeout) // a failed read is no reset
+			} else {
+				c.EnergyMilliJ = record.Some(v)
+			}
+		}}
+		var out kept
+		p, err := Run(t.Context(), []gpu.GPU{f}, bubble{}, Config{Channels: map[string]time.Duration{gpu.Counter: 0}, Duration: time.Second}, &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range values {
+			if want := (record.Opt[int64]{V: v, OK: true}); v >= 0 && out.counters[i].EnergyMilliJ != want {
+				t.Errorf("reading %d is %+v, want %d", i, out.counters[i], v)
+			}
+		}
+		if c := p.GPUs[0].Channels[gpu.Counter]; c.Gaps != 2 {
+			t.Errorf("%d gaps, want 2: %+v", c.Gaps, c)
 		}
 	})
 }

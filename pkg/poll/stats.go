@@ -53,7 +53,7 @@ type Stats struct {
 // time that goes back (another run's samples) begins anew, without a spacing.
 func (s *Stats) Add(r *record.Sample) {
 	if s.total > 0 && r.TimeNS >= s.last {
-		dt := r.TimeNS - s.last
+		dt := since(s.last, r.TimeNS)
 		s.dt.add(dt)
 		s.bins[bin(float64(dt)/1e6)]++
 	}
@@ -82,8 +82,8 @@ func (s *Stats) Add(r *record.Sample) {
 	}
 
 	if s.valid > 0 && r.TimeNS >= s.lastValid {
-		d := r.TimeNS - s.lastValid
-		s.spanNS += d
+		d := since(s.lastValid, r.TimeNS)
+		s.spanNS = min(s.spanNS, math.MaxInt64-d) + d
 		s.longestNS = max(s.longestNS, d)
 		if d > int64(s.gap()) {
 			s.gaps++
@@ -214,6 +214,15 @@ func bin(ms float64) int {
 		i--
 	}
 	return i
+}
+
+// since is the time from a to a later b; a trace from elsewhere may hold stamps
+// further apart than an int64 reaches.
+func since(a, b int64) int64 {
+	if d := b - a; d >= 0 {
+		return d
+	}
+	return math.MaxInt64
 }
 
 // power is the first of the sample's readings of the board's power.

@@ -29,7 +29,7 @@ func (w *worker) run(ctx context.Context) {
 	case gpu.Power:
 		w.slow(ctx, w.power())
 	case gpu.Counter:
-		w.slow(ctx, w.counter)
+		w.slow(ctx, w.counter())
 	case gpu.GPM:
 		w.slow(ctx, w.gpm)
 	}
@@ -118,17 +118,23 @@ func (w *worker) power() (call func()) {
 	}
 }
 
-// counter reads the energy counter. A reading that failed is a record too.
-func (w *worker) counter() {
-	r := w.counters.wait(w.gone)
-	if r == nil {
-		return
+// counter reads the energy counter. A reading that failed is a record too; one
+// that is lower than the last shows that the counter was reset in between.
+func (w *worker) counter() (call func()) {
+	var last int64 // mJ
+	return func() {
+		r := w.counters.wait(w.gone)
+		if r == nil {
+			return
+		}
+		*r = record.Counter{}
+		before := w.clock.Now()
+		w.gpu.ReadCounter(r)
+		mJ := r.EnergyMilliJ.Or(last)
+		w.calls.add(outcome{took: w.clock.Now() - before, records: 1, failure: r.Error, gap: mJ < last})
+		last = mJ
+		w.queue <- r
 	}
-	*r = record.Counter{}
-	before := w.clock.Now()
-	w.gpu.ReadCounter(r)
-	w.calls.add(outcome{took: w.clock.Now() - before, records: 1, failure: r.Error})
-	w.queue <- r
 }
 
 // gpm reads the use of the GPU's units since the last call.

@@ -59,6 +59,9 @@ func newBoard(d *Device, index int) *board {
 		b.probe()
 	}
 	b.info.Channels = b.channels(nv.Return(h.lost.Load()))
+	if ret == nv.SUCCESS && b.ofModule(h) {
+		b.info.Channels[Module] = "ok"
+	}
 	return b
 }
 
@@ -72,6 +75,19 @@ func (b *board) probe() {
 	b.ReadCounter(new(record.Counter))
 	b.ReadGPM(new(record.GPM))
 	b.gpm.forget()
+}
+
+// ofModule says whether the board measures a module's power beside its own.
+func (b *board) ofModule(h *handle) bool {
+	if !b.sample.fields[0].call.live() || h.lost.Load() != 0 {
+		return false
+	}
+	module := []nv.FieldValue{{FieldId: nv.FI_DEV_POWER_INSTANT, ScopeId: nv.POWER_SCOPE_MODULE}}
+	if h.GetFieldValues(module) != nv.SUCCESS || nv.Return(module[0].NvmlReturn) != nv.SUCCESS {
+		return false
+	}
+	mw, ok := number(module[0].Value, nv.ValueType(module[0].ValueType))
+	return ok && mw > 0
 }
 
 // channels are what the probe found, and the fields that samples will lack.

@@ -3,8 +3,11 @@
 package nvml
 
 import (
+	"math"
+
 	nv "github.com/NVIDIA/go-nvml/pkg/nvml"
 
+	"joulepipe/pkg/gpu"
 	"joulepipe/pkg/record"
 )
 
@@ -27,6 +30,10 @@ func (b *board) ReadCounter(c *record.Counter) {
 	h.done(&b.counter, ret)
 	if ret != nv.SUCCESS {
 		c.Error = string(name(ret))
+		return
+	}
+	if mj > math.MaxInt64 { // all ones: NVML's "no value"
+		c.Error = string(gpu.ErrImplausible)
 		return
 	}
 	c.EnergyMilliJ = record.Some(int64(mj))

@@ -25,6 +25,18 @@ const Library = "libnvidia-ml.so.1"
 // clock of this machine, so that they cannot be moved to the monotonic one.
 const ErrUnknownClock gpu.Error = "UNKNOWN_CLOCK"
 
+// ErrClockSet says that the clock of the driver's power samples was set, or that
+// the machine slept, so short a time ago that the buffer still has stamps of
+// before.
+const ErrClockSet gpu.Error = "CLOCK_SET"
+
+// Module is the channel under which record.GPU says that the board measures a
+// whole module too, a GPU with its CPU and their memory (GH200). It is not
+// polled: every sample is of the GPU alone, and two powers of which one holds
+// the other are never in one trace. The energy counter of such boards may be
+// the module's.
+const Module = "module"
+
 // Options are the choices of [Open]. The zero value is the usual one.
 type Options struct {
 	// LibraryPath is NVML's library file, or a name without a slash for the

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	nv "github.com/NVIDIA/go-nvml/pkg/nvml"
-	"golang.org/x/sys/unix"
 
+	"joulepipe/pkg/clock"
 	"joulepipe/pkg/gpu"
 	"joulepipe/pkg/record"
 )
@@ -22,7 +22,20 @@ type buffer struct {
 	seenNS int64  // the same on the monotonic clock
 	clock  string // the clock that fitted last
 	most   int    // entries of the longest harvest
+	span   int64  // ns from the oldest to the newest of a harvest, at most
+
+	offset  int64 // from that clock to the monotonic one when they were last compared
+	offNS   int64 // when that was, monotonic
+	mixedNS int64 // until then the buffer may have stamps of before the clock was set
 }
+
+// A clock that moves against the monotonic one by more than this between two
+// harvests was set, or the machine slept. Clocks that are only disciplined gain
+// or lose 0.5 ms a second.
+const (
+	step  = int64(10 * time.Millisecond)
+	drift = 1000 // and one part in so many of the time between
+)
 
 // Bounds of how old the newest entry of a harvest may be: the driver keeps
 // about 2.4 s, and the clocks are not read at the same instant as the buffer.
@@ -63,17 +76,10 @@ type instant struct {
 // clocks are this instant on every clock that the driver may stamp with. Where
 // the machine never slept, the last two are the same and so is what they give.
 func (b *board) clocks() [3]instant {
-	read := func(id int32) int64 {
-		var ts unix.Timespec
-		if unix.ClockGettime(id, &ts) != nil {
-			return math.MinInt64 / 2 // fits no stamp
-		}
-		return ts.Nano()
-	}
 	before := b.dev.clock()
 	all := [3]instant{
-		{"realtime", read(unix.CLOCK_REALTIME)},
-		{"boottime", read(unix.CLOCK_BOOTTIME)},
+		{"realtime", time.Now().UnixNano()},
+		{"boottime", clock.Uptime()},
 		{"monotonic", before},
 	}
 	all[2].now += (b.dev.clock() - before) / 2
@@ -91,9 +97,31 @@ func (p *buffer) since(clocks [3]instant) uint64 {
 	return p.seen
 }
 
+// mixed says whether the buffer may hold stamps of before and after the
+// driver's clock was set: until it has been filled anew nothing tells them
+// apart, and a stamp would be moved by the wrong distance.
+func (p *buffer) mixed(clocks [3]instant) bool {
+	now := clocks[2].now
+	for _, c := range clocks {
+		if c.clock != p.clock {
+			continue
+		}
+		offset := now - c.now
+		moved := max(offset-p.offset, p.offset-offset)
+		if moved > step+(now-p.offNS)/drift {
+			p.mixedNS = now + max(int64(oldest), p.span)
+		}
+		p.offset, p.offNS = offset, now
+	}
+	return now < p.mixedNS
+}
+
 // harvest moves the new ones among the driver's samples to the monotonic clock.
 func (b *board) harvest(batch *gpu.PowerBatch, typ nv.ValueType, samples []nv.Sample, clocks [3]instant) error {
 	p := &b.power
+	if p.mixed(clocks) {
+		return ErrClockSet
+	}
 	slices.SortFunc(samples, func(x, y nv.Sample) int { return cmp.Compare(x.TimeStamp, y.TimeStamp) })
 	full := len(samples) > 0 && len(samples) >= p.most
 	p.most = max(p.most, len(samples))
@@ -102,6 +130,7 @@ func (b *board) harvest(batch *gpu.PowerBatch, typ nv.ValueType, samples []nv.Sa
 		return nil
 	}
 	newest := int64(samples[len(samples)-1].TimeStamp) * 1000
+	p.span = max(p.span, newest-int64(samples[0].TimeStamp)*1000)
 	i := slices.IndexFunc(clocks[:], func(c instant) bool {
 		age := c.now - newest
 		return int64(youngest) <= age && age <= int64(oldest)
@@ -116,6 +145,7 @@ func (b *board) harvest(batch *gpu.PowerBatch, typ nv.ValueType, samples []nv.Sa
 	}
 	batch.Overflow = full && p.clock != "" && wrapped(samples, last-offset)
 	p.clock, batch.Clock = clocks[i].clock, clocks[i].clock
+	p.offset, p.offNS = offset, clocks[2].now
 
 	var err error
 	for _, s := range samples {

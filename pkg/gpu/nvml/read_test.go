@@ -5,6 +5,7 @@ package nvml
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"slices"
@@ -82,7 +83,9 @@ func TestSampleFaults(t *testing.T) {
 		power   record.Opt[float64]
 		instant record.Opt[float64]
 	}{
-		{"zero is a value", []string{"power_mw 0 0", "instant_mw 0 79000"}, true, "", record.Some(0.0), record.Some(79.0)},
+		{"zero", []string{"power_mw 0 0", "instant_mw 0 79000"}, false, "IMPLAUSIBLE", record.Some(0.0), record.Some(79.0)},
+		{"zero field", []string{"instant_mw 0 0"}, false, "IMPLAUSIBLE", record.Some(79.0), record.Some(0.0)},
+		{"a floor reading", []string{"power_mw 0 1200", "instant_mw 0 79000"}, true, "", record.Some(1.2), record.Some(79.0)},
 		{"usage", []string{usage + "NVML_ERROR_UNKNOWN"}, true, "NVML_ERROR_UNKNOWN", record.Opt[float64]{}, record.Some(79.0)},
 		{"usage times out", []string{usage + "NVML_ERROR_TIMEOUT"}, true, "NVML_ERROR_TIMEOUT", record.Opt[float64]{}, record.Some(79.0)},
 		{"all fields", []string{fields + "NVML_ERROR_UNKNOWN"}, true, "NVML_ERROR_UNKNOWN", record.Some(79.0), record.Opt[float64]{}},
@@ -118,6 +121,88 @@ func TestSampleFaults(t *testing.T) {
 				t.Errorf("it did not recover: %+v", r)
 			}
 		})
+	}
+}
+
+// Whatever NVML answers, the sample has its name, and the GPU is read again: at
+// once, or when it is found again.
+func TestEveryError(t *testing.T) {
+	s := newStub(t)
+	now := clock.NewFake(time.Now().UnixNano())
+	d, err := Open(Options{LibraryPath: s.library(), Clock: now.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	g := d.GPUs()[0]
+	if len(names) < 28 {
+		t.Fatalf("only %d errors are known", len(names))
+	}
+	for code, want := range names {
+		line := fmt.Sprintf(" 0 %d", code)
+		s.set("error nvmlDeviceGetPowerUsage"+line, "error nvmlDeviceGetFieldValues"+line,
+			"error nvmlDeviceGetTotalEnergyConsumption"+line, "error nvmlDeviceGetSamples"+line)
+		var c record.Counter
+		g.ReadCounter(&c)
+		if c.EnergyMilliJ.OK || c.Error != string(want) {
+			t.Errorf("%s: counter %+v", want, c)
+		}
+		if code != nv.ERROR_NOT_FOUND { // here it means that there is nothing new
+			checkErr(t, "ReadPower", g.ReadPower(new(gpu.PowerBatch)), string(want))
+		}
+		var r record.Sample
+		for range 2 {
+			g.ReadSample(&r)
+			if r.ReadOK || r.Error != string(want) || r.PowerW.OK || r.PowerInstantW.OK || r.TempC.OK != !gone(code) {
+				t.Errorf("%s: %+v", want, r)
+			}
+		}
+		s.set()
+		if gone(code) {
+			now.Advance(2e9)
+			g.ReadSample(&r)
+			d.finders.Wait()
+		}
+		g.ReadSample(&r)
+		g.ReadCounter(&c)
+		if !r.ReadOK || r.Error != "" || !r.PowerW.OK || !r.PowerInstantW.OK || !c.EnergyMilliJ.OK {
+			t.Errorf("after %s: %+v, %+v", want, r, c)
+		}
+		now.Advance(2e9)
+	}
+}
+
+// A board of a module (GH200) is one GPU: its samples are of scope GPU, and that
+// it could tell the module's power is said.
+func TestModulePower(t *testing.T) {
+	_, g := openGPU(t, "name 0 NVIDIA GH200 480GB", "power_mw 0 300000", "module_mw 0 500000")
+	if got := g.Info().Channels[Module]; got != "ok" {
+		t.Errorf("channel module = %q", got)
+	}
+	var r record.Sample
+	g.ReadSample(&r)
+	for _, w := range []record.Opt[float64]{r.PowerW, r.PowerInstantW, r.PowerAverageW} {
+		if w != record.Some(300.0) {
+			t.Errorf("a power of %v, want the GPU's 300 W alone", w)
+		}
+	}
+	_, g = openGPU(t)
+	if got, ok := g.Info().Channels[Module]; ok {
+		t.Errorf("a board without one has channel module = %q", got)
+	}
+}
+
+// A GPU that MIG has split up is one GPU still, whose power is the board's.
+func TestMIGIsOneGPU(t *testing.T) {
+	s := newStub(t, "mig 0 1", "error nvmlDeviceGetUtilizationRates 0 NVML_ERROR_NOT_SUPPORTED")
+	gpus := s.open().GPUs()
+	if len(gpus) != 1 || gpus[0].Info().MIG != record.Some(true) {
+		t.Fatalf("%d GPUs, the first %+v", len(gpus), gpus[0].Info())
+	}
+	var r record.Sample
+	gpus[0].ReadSample(&r)
+	if !r.ReadOK || r.Error != "" || r.UtilGPU.OK || r.PowerW != record.Some(79.0) {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -179,7 +264,7 @@ func TestProbedOnce(t *testing.T) {
 	n := s.calls()
 	for call, want := range map[string]int{
 		"nvmlDeviceGetUtilizationRates": 1, "nvmlDeviceGetTotalEnergyConsumption": 1, "nvmlGpmQueryDeviceSupport": 1,
-		"nvmlGpmSampleGet": 0, "nvmlDeviceGetTemperature": 5, "nvmlDeviceGetPowerUsage": 6, "nvmlDeviceGetFieldValues": 6,
+		"nvmlGpmSampleGet": 0, "nvmlDeviceGetTemperature": 5, "nvmlDeviceGetPowerUsage": 6, "nvmlDeviceGetFieldValues": 7, // once for the module's power
 	} {
 		if n[call] != want {
 			t.Errorf("%d calls of %s, want %d", n[call], call, want)
@@ -211,6 +296,16 @@ func TestReadCounter(t *testing.T) {
 	}
 	if c.BeforeNS < before || c.TimeNS < c.BeforeNS || c.TimeNS > after {
 		t.Errorf("bracket %d, %d of %d, %d", c.BeforeNS, c.TimeNS, before, after)
+	}
+	s.set("energy_mj 0 18446744073709549568")
+	g.ReadCounter(&c)
+	if c.EnergyMilliJ.OK || c.Error != "IMPLAUSIBLE" {
+		t.Errorf("beyond all counters: %+v", c)
+	}
+	s.set("energy_mj 0 5") // reset, as at a reload of the driver: the value is the value
+	g.ReadCounter(&c)
+	if c.EnergyMilliJ != record.Some[int64](5) || c.Error != "" {
+		t.Errorf("after a reset: %+v", c)
 	}
 	s.set("error nvmlDeviceGetTotalEnergyConsumption 0 NVML_ERROR_UNKNOWN", "delay_ms nvmlDeviceGetTotalEnergyConsumption 0 20")
 	g.ReadCounter(&c)
@@ -360,10 +455,8 @@ func TestLostAndFound(t *testing.T) {
 	if !c.EnergyMilliJ.OK {
 		t.Errorf("counter: %+v", c)
 	}
-	var p gpu.PowerBatch
-	if err := g.ReadPower(&p); err != nil {
-		t.Errorf("ReadPower: %v", err)
-	}
+	// The driver's clock is the real one, which the fake one did not keep up with.
+	checkErr(t, "ReadPower", g.ReadPower(new(gpu.PowerBatch)), "CLOCK_SET")
 	if ok, err := g.ReadGPM(new(record.GPM)); ok || err != nil {
 		t.Errorf("ReadGPM: %v, %v; want a new first half", ok, err)
 	}
@@ -597,16 +690,32 @@ func TestHarvest(t *testing.T) {
 		}},
 		{"the clock is set back", []harvest{
 			{1000, ahead, run(100_900, 101_000, 20), run(900, 1000, 20), false, nil},
-			{1100, ahead - 50_000, append(run(100_920, 101_000, 20), 51_100), nil, false, ErrUnknownClock},
-			{4000, ahead - 50_000, run(53_900, 54_000, 20), run(3900, 4000, 20), true, nil},
+			{1100, ahead - 50_000, append(run(100_920, 101_000, 20), 51_100), nil, false, ErrClockSet},
+			{4000, ahead - 50_000, run(53_900, 54_000, 20), nil, false, ErrClockSet},
+			{4200, ahead - 50_000, run(54_100, 54_200, 20), run(4100, 4200, 20), true, nil},
+			{4240, ahead - 50_000, run(54_140, 54_240, 20), run(4220, 4240, 20), false, nil},
 		}},
-		{"the clock is set back a little", []harvest{
+		{"the clock is set back a little", []harvest{ // entries of before lie among those of after
 			{1000, ahead, run(100_900, 101_000, 20), run(900, 1000, 20), false, nil},
-			{1200, ahead - 1000, run(100_000, 100_200, 20), run(1020, 1200, 20), false, nil},
+			{1200, ahead - 150, run(100_960, 101_080, 10), nil, false, ErrClockSet},
+			{4100, ahead - 150, run(103_000, 103_950, 20), nil, false, ErrClockSet},
+			{4300, ahead - 150, run(104_050, 104_150, 20), run(4200, 4300, 20), true, nil},
 		}},
-		{"the clock is set forward", []harvest{
+		{"the clock is set forward", []harvest{ // the first two are of before
 			{1000, ahead, run(100_900, 101_000, 20), run(900, 1000, 20), false, nil},
-			{1100, ahead + 50_000, run(151_020, 151_100, 20), run(1020, 1100, 20), false, nil},
+			{1100, ahead + 500, []int64{101_020, 101_040, 101_560, 101_580, 101_600}, nil, false, ErrClockSet},
+			{4200, ahead + 500, run(104_600, 104_700, 20), run(4100, 4200, 20), true, nil},
+		}},
+		{"a long buffer is waited for longer", []harvest{
+			{9000, ahead, run(101_000, 109_000, 100), run(1000, 9000, 100), false, nil},
+			{9100, ahead + 500, nil, nil, false, ErrClockSet},
+			{17_000, ahead + 500, run(109_000, 117_500, 100), nil, false, ErrClockSet},
+			{17_200, ahead + 500, run(109_700, 117_700, 100), run(9200, 17_200, 100), true, nil},
+		}},
+		{"a disciplined clock is not set", []harvest{
+			{1000, ahead, run(100_900, 101_000, 20), run(900, 1000, 20), false, nil},
+			{1100, ahead + 9, run(101_029, 101_109, 20), run(1020, 1100, 20), false, nil},
+			{1200, ahead + 18, run(101_138, 101_218, 20), run(1120, 1200, 20), false, nil},
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -134,12 +134,12 @@ func (b *board) keep(to *record.Opt[float64], mw float64, ret nv.Return, s *reco
 	}
 }
 
-// plausible says whether milliwatts can be what the board draws. A reading of
-// all ones is NVML's "no value"; a limit that a user can set stays well below
-// twice the default.
+// plausible says whether milliwatts can be what the board draws. Who answers
+// draws something; a reading of all ones is NVML's "no value"; a limit that a
+// user can set stays well below twice the default.
 func (b *board) plausible(mw float64) bool {
 	limit, ok := b.info.PowerLimitDefaultW.Get()
-	return mw >= 0 && mw < math.MaxUint32 && (!ok || mw <= 2*limit*1000)
+	return mw > 0 && mw < math.MaxUint32 && (!ok || mw <= 2*limit*1000)
 }
 
 func (b *board) readRest(h *handle, s *record.Sample) {

@@ -480,7 +480,10 @@ EXPORT nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvm
         v->nvmlReturn = scripted(name, gpu);
         if (v->fieldId != NVML_FI_DEV_POWER_INSTANT && v->fieldId != NVML_FI_DEV_POWER_AVERAGE)
             v->nvmlReturn = NVML_ERROR_INVALID_ARGUMENT;
-        if (v->scopeId != 0) v->nvmlReturn = NVML_ERROR_NOT_SUPPORTED;
+        if (v->scopeId == NVML_POWER_SCOPE_MODULE && find("module_mw", NULL, gpu))
+            key = "module_mw";
+        else if (v->scopeId != NVML_POWER_SCOPE_GPU)
+            v->nvmlReturn = NVML_ERROR_NOT_SUPPORTED;
         if (v->nvmlReturn != NVML_SUCCESS) continue;
         v->timestamp = (long long)(seconds(CLOCK_REALTIME) * 1e6);
         v->latencyUsec = 0;
