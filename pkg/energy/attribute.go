@@ -62,7 +62,6 @@ type Attributor struct {
 	free     []*pending
 	groups   map[groupKey]*group
 	order    []*group
-	late     int64
 }
 
 // board is one GPU.
@@ -71,7 +70,6 @@ type board struct {
 	channels []channel
 	ns       int64 // time of its latest sample
 	sampled  bool
-	samples  int64
 }
 
 // pending is an event on its way.
@@ -99,7 +97,7 @@ func New(opts Options, emit func(*record.Event) error) (*Attributor, error) {
 	case TR122, Driver, Counter, Instant, Average, PowerUse:
 		a.channels = []string{opts.Method}
 	default:
-		return nil, fmt.Errorf("unknown method %q (%s)", opts.Method, strings.Join(Methods(), ", "))
+		return nil, fmt.Errorf("no method %q (%s)", opts.Method, strings.Join(Methods(), ", "))
 	}
 	return a, nil
 }
@@ -288,6 +286,9 @@ func (a *Attributor) Finish() error {
 	}
 	return a.hand(true)
 }
+
+// Empty says that the trace had no reading at all.
+func (a *Attributor) Empty() bool { return !a.started }
 
 // Disordered is how many readings were left out because they lay before one
 // that had been read already.
