@@ -1,0 +1,254 @@
+package report
+
+import (
+	"slices"
+	"testing"
+
+	"joulepipe/pkg/energy"
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/report/reporttest"
+)
+
+// flip is a fault in a run that stands, and the verdict that the check which
+// watches for it must come to.
+type flip struct {
+	name   string
+	change func(*reporttest.Fixture)
+	id     string
+	want   Verdict
+}
+
+var flips = []flip{
+	{"a grid 2 % slow", func(f *reporttest.Fixture) { f.Header.PeriodNS = 98e6 }, "grid-adherence", Fail},
+	{"a poller that says it was slow", func(f *reporttest.Fixture) { f.Poller.Overall.MedianDtMS.V = 102 }, "grid-adherence", Fail},
+	{"one sample", func(f *reporttest.Fixture) { f.Lose(1, 400) }, "grid-adherence", NotJudged},
+	{"no trace", func(f *reporttest.Fixture) { f.Without = []string{"trace.ndjson"} }, "grid-adherence", NotJudged},
+
+	{"busy baseline", func(f *reporttest.Fixture) {
+		f.Baseline["fake_idle_flag"] = true
+		f.Baseline["fake_idle_reasons"] = []string{"utilisation p95 14 %"}
+	}, "idle-baseline", Fail},
+	{"busy baseline, TR122's reasons", func(f *reporttest.Fixture) {
+		f.Baseline["fake_idle_flag"] = true
+		f.Baseline["fake_idle_reasons"] = "utilisation p95 14 %"
+	}, "idle-baseline", Fail},
+	{"no reasons", func(f *reporttest.Fixture) { f.Baseline["fake_idle_reasons"] = "" }, "idle-baseline", Pass},
+	{"reasons absent", func(f *reporttest.Fixture) { delete(f.Baseline, "fake_idle_reasons") }, "idle-baseline", Pass},
+	{"baseline with doubts", func(f *reporttest.Fixture) { f.Baseline["doubts"] = []string{"a hole of 3 s"} }, "idle-baseline", Fail},
+	{"short baseline", func(f *reporttest.Fixture) { f.Baseline["duration_s"] = 30.0 }, "idle-baseline", Fail},
+	{"baseline of unknown length", func(f *reporttest.Fixture) { delete(f.Baseline, "duration_s") }, "idle-baseline", NotJudged},
+	{"baseline of another GPU", func(f *reporttest.Fixture) { f.Baseline["uuid"] = "GPU-2" }, "idle-baseline", Fail},
+	{"baseline without the events' GPU", func(f *reporttest.Fixture) { f.Baseline["gpu"] = 1 }, "idle-baseline", Fail},
+	{"no baseline", func(f *reporttest.Fixture) { f.Without = []string{"baseline.json"} }, "idle-baseline", NotJudged},
+
+	{"short event good by tr122", func(f *reporttest.Fixture) { f.First("prefill").Energy.Method = energy.TR122 }, "event-alignment", Fail},
+	{"short event good by auto:instant", func(f *reporttest.Fixture) { f.First("prefill").Energy.Method = "auto:instant" }, "event-alignment", Fail},
+	{"short event gappy by tr122", func(f *reporttest.Fixture) {
+		j := f.First("prefill").Energy
+		j.Method, j.Quality = energy.TR122, energy.Gappy
+	}, "event-alignment", Pass},
+
+	{"gap denied", func(f *reporttest.Fixture) {
+		said := f.Poller
+		f.Lose(100, 110)
+		f.Poller = said
+	}, "continuity-flag", Fail},
+	{"gap flagged", func(f *reporttest.Fixture) { f.Lose(100, 110) }, "continuity-flag", Pass},
+	{"gap", func(f *reporttest.Fixture) { f.Lose(100, 110) }, "continuity-good", Fail},
+	{"gap that the poller alone saw", func(f *reporttest.Fixture) { f.Poller.Overall.ContinuityQuality = "degraded" }, "continuity-good", Fail},
+	{"gap", func(f *reporttest.Fixture) { f.Lose(100, 110) }, "gap-fraction", Fail},
+	{"failed readings make a gap", func(f *reporttest.Fixture) {
+		for _, s := range f.Samples[100:110] {
+			s.ReadOK = false
+		}
+	}, "gap-fraction", Fail},
+
+	{"soak timed out", func(f *reporttest.Fixture) { f.Soak.State = "timeout" }, "thermal-equilibrium", Fail},
+	{"soak over a minute", func(f *reporttest.Fixture) { f.Soak.WindowS = record.Some(60.0) }, "thermal-equilibrium", Fail},
+	{"soak without its end", func(f *reporttest.Fixture) { f.Soak.Final = false }, "thermal-equilibrium", Fail},
+	{"soak still rising", func(f *reporttest.Fixture) { f.Soak.SlopeCPerMin = record.Some(0.6) }, "thermal-equilibrium", Fail},
+	{"soak without a slope", func(f *reporttest.Fixture) { f.Soak.SlopeCPerMin = record.Opt[float64]{} }, "thermal-equilibrium", Fail},
+	{"no soak", func(f *reporttest.Fixture) { f.Without = []string{"soak.ndjson"} }, "thermal-equilibrium", NotJudged},
+
+	{"a decode that is an estimate", func(f *reporttest.Fixture) { f.First("decode").Energy.Tier = energy.Estimate }, "per-event-joules", Fail},
+	{"short events only", func(f *reporttest.Fixture) { f.Events = []*record.Event{f.First("prefill")} }, "per-event-joules", NotJudged},
+
+	{"lost ticks that the poller denies", func(f *reporttest.Fixture) {
+		said := f.Poller
+		f.Lose(100, 102)
+		f.Poller = said
+	}, "dropped-ticks", Fail},
+	{"lost ticks that the poller counted", func(f *reporttest.Fixture) {
+		said := f.Poller
+		f.Lose(100, 102)
+		f.Poller = said
+		f.Poller.Overall.DroppedTicks = 2
+	}, "dropped-ticks", Pass},
+	{"many dropped ticks", func(f *reporttest.Fixture) {
+		for k := 1; k < len(f.Samples); k += 20 {
+			f.Lose(k, k+1)
+		}
+	}, "dropped-ticks", Fail},
+	{"samples without ticks", func(f *reporttest.Fixture) {
+		for _, s := range f.Samples {
+			s.Tick = record.Opt[int64]{}
+		}
+	}, "dropped-ticks", NotJudged},
+
+	{"one reading called gappy", func(f *reporttest.Fixture) {
+		j := f.First("prefill").Energy
+		j.PowerSamples, j.Quality = 1, energy.Gappy
+	}, "no-data-gating", Fail},
+	{"two readings called good", func(f *reporttest.Fixture) { f.First("prefill").Energy.PowerSamples = 2 }, "gappy-gating", Fail},
+	{"gaps called good", func(f *reporttest.Fixture) { f.First("decode").Energy.GapFraction = record.Some(0.2) }, "gappy-gating", Fail},
+	{"joules without data", func(f *reporttest.Fixture) { f.First("decode").Energy.Quality = energy.NoData }, "energy-gating", Fail},
+	{"no data for billing", func(f *reporttest.Fixture) {
+		f.First("prefill").Energy = &record.Energy{Quality: energy.NoData, Tier: energy.Estimate}
+	}, "energy-gating", Fail},
+	{"no data, said", func(f *reporttest.Fixture) {
+		f.First("prefill").Energy = &record.Energy{Quality: energy.NoData, Tier: energy.Refused}
+	}, "energy-gating", Pass},
+	{"no attribution", func(f *reporttest.Fixture) { f.Without = []string{"generation_events.jsonl"} }, "energy-gating", NotJudged},
+	{"attribution without joules", func(f *reporttest.Fixture) {
+		f.Each(func(e *record.Event) { e.Energy = nil })
+	}, "energy-gating", NotJudged},
+
+	{"subtraction of another mean", func(f *reporttest.Fixture) { f.Baseline["idle_watts_mean"] = 99.9 }, "baseline-subtraction", Fail},
+	{"operational joules off by 1e-5", func(f *reporttest.Fixture) { j := f.First("decode").Energy; j.OperationalJ.V += 1e-5 * j.Joules.V }, "baseline-subtraction", Fail},
+	{"clamped subtraction", func(f *reporttest.Fixture) { f.First("square_low").Energy.OperationalJ.V = 12 }, "baseline-subtraction", Fail},
+	{"nothing subtracted", func(f *reporttest.Fixture) {
+		f.Each(func(e *record.Event) { e.Energy.OperationalJ = record.Opt[float64]{} })
+	}, "baseline-subtraction", NotJudged},
+
+	{"as many readings as valid samples", func(f *reporttest.Fixture) {
+		j := f.First("square_high").Energy
+		j.Method, j.PowerSamples = energy.TR122, 31
+	}, "sample-validity", Pass},
+	{"a failed reading used", func(f *reporttest.Fixture) {
+		j := f.First("square_high").Energy
+		j.Method, j.PowerSamples = energy.TR122, 31
+		f.Samples[55].ReadOK = false
+	}, "sample-validity", Fail},
+
+	{"stale readings", func(f *reporttest.Fixture) {
+		for _, s := range f.Samples[:8] {
+			s.PowerW = record.Some(1.2)
+		}
+	}, "sensor-floor", Fail},
+	{"heat", func(f *reporttest.Fixture) { f.Samples[60].ThrottleReasons = record.Some(uint64(0x20)) }, "no-throttling", Fail},
+	{"heat between events", func(f *reporttest.Fixture) { f.Samples[0].ThrottleReasons = record.Some(uint64(0x20)) }, "no-throttling", Pass},
+	{"power limit", func(f *reporttest.Fixture) { f.Samples[60].ThrottleReasons = record.Some(uint64(0x4)) }, "no-throttling", Pass},
+	{"no throttle reasons", func(f *reporttest.Fixture) {
+		for _, s := range f.Samples {
+			s.ThrottleReasons = record.Opt[uint64]{}
+		}
+	}, "no-throttling", NotJudged},
+	{"hot", func(f *reporttest.Fixture) { f.Samples[7].TempC = record.Some(83.0) }, "thermal-safety", Fail},
+	{"tripped", func(f *reporttest.Fixture) { f.Soak.Trips = 1 }, "thermal-safety", Fail},
+
+	{"no driver", func(f *reporttest.Fixture) { f.Header.GPUs[0].Driver = "" }, "metadata", Fail},
+	{"no power limit", func(f *reporttest.Fixture) { f.Header.GPUs[0].PowerLimitW = record.Opt[float64]{} }, "metadata", Fail},
+	{"no commit", func(f *reporttest.Fixture) { f.Header.Git = nil }, "metadata", Fail},
+
+	{"a bad line", func(f *reporttest.Fixture) { f.Files["soak.ndjson"] = "{\"record\":\"soak\",\n" }, "inputs-readable", Fail},
+	{"cut trace", func(f *reporttest.Fixture) { f.Cut = true }, "inputs-readable", Fail},
+	{"cut trace", func(f *reporttest.Fixture) { f.Cut = true }, "trace-complete", Fail},
+	{"two pollers", func(f *reporttest.Fixture) {
+		dir, err := reporttest.New().FS()
+		if err != nil {
+			panic(err)
+		}
+		f.Files["trace.ndjson"] = string(dir["trace.ndjson"].Data) + string(dir["trace.ndjson"].Data)
+	}, "trace-complete", Fail},
+	{"gaps in the only channel", func(f *reporttest.Fixture) {
+		f.Power, f.Counter = nil, nil
+		f.Lose(100, 150)
+	}, "run-energy", Fail},
+	{"gaps beside the counter", func(f *reporttest.Fixture) { f.Lose(100, 150) }, "run-energy", Pass},
+	{"no energy", func(f *reporttest.Fixture) {
+		f.Power, f.Counter = nil, nil
+		for _, s := range f.Samples {
+			s.PowerW, s.PowerInstantW, s.PowerAverageW = record.Opt[float64]{}, record.Opt[float64]{}, record.Opt[float64]{}
+		}
+	}, "run-energy", Fail},
+	{"another boot", func(f *reporttest.Fixture) { f.EventsHeader.BootID = "boot-2" }, "events-in-trace", Fail},
+	{"another run", func(f *reporttest.Fixture) { f.EventsHeader.RunID = "20250101_000000" }, "events-in-trace", Fail},
+	{"joules outside the trace", func(f *reporttest.Fixture) {
+		f.Each(func(e *record.Event) { e.StartNS += 40e9; e.EndNS += 40e9 })
+	}, "events-in-trace", Fail},
+
+	{"another mean than its samples", func(f *reporttest.Fixture) { f.IdlePower[7] += 20 }, "idle-samples", Fail},
+	{"samples of another baseline", func(f *reporttest.Fixture) { f.IdlePower = f.IdlePower[1:] }, "idle-samples", NotJudged},
+
+	{"counter reset", func(f *reporttest.Fixture) {
+		for _, c := range f.Counter[1000:] {
+			c.EnergyMilliJ.V -= 1e9
+		}
+	}, "counter-monotone", Fail},
+	{"no counter", func(f *reporttest.Fixture) { f.Counter = nil }, "counter-monotone", NotJudged},
+	{"power reads 5 % low", func(f *reporttest.Fixture) {
+		for _, p := range f.Power {
+			p.PowerW *= 0.95
+		}
+	}, "counter-agreement", Fail},
+	{"no counter", func(f *reporttest.Fixture) { f.Counter = nil }, "counter-agreement", NotJudged},
+	{"joules by the average", func(f *reporttest.Fixture) {
+		f.Each(func(e *record.Event) { e.Energy.Method = energy.Average })
+	}, "event-channel", Fail},
+	{"joules by tr122", func(f *reporttest.Fixture) {
+		f.Each(func(e *record.Event) { e.Energy.Method = energy.TR122 })
+	}, "event-channel", Fail},
+	{"joules by the counter", func(f *reporttest.Fixture) {
+		f.Each(func(e *record.Event) { e.Energy.Method = energy.Counter })
+	}, "event-channel", Pass},
+	{"no counter", func(f *reporttest.Fixture) { f.Counter = nil }, "event-channel", NotJudged},
+	{"sensor that failed its test", func(f *reporttest.Fixture) { f.Sensor["gpus"].([]any)[0].(map[string]any)["use"] = "power" }, "instrument-response", Fail},
+	{"no sensor test", func(f *reporttest.Fixture) { f.Without = []string{"sensor.json"} }, "instrument-response", NotJudged},
+}
+
+// Each fault changes the verdict of the check that watches for it, and with a
+// failed check the run does not stand.
+func TestFlips(t *testing.T) {
+	t.Parallel()
+	for _, k := range flips {
+		t.Run(k.name+"/"+k.id, func(t *testing.T) {
+			t.Parallel()
+			f := reporttest.New()
+			k.change(f)
+			r := mustRead(t, directory(t, f))
+			c := r.Check(k.id)
+			if c.Verdict != k.want {
+				t.Fatalf("%s (%s, %q), want %s", c.Verdict, c.Figure, c.Reason, k.want)
+			}
+			if c.Verdict != Pass && (c.Reason == "" || c.Remedy == "") {
+				t.Errorf("reason %q, remedy %q", c.Reason, c.Remedy)
+			}
+			asked := c.in(guarantees) || c.in(invariants) || c.in(checklist)
+			doubted := slices.ContainsFunc(r.Doubts(), func(d Check) bool { return d.ID == k.id })
+			if want := c.Verdict == Fail || c.Verdict == NotJudged && asked; doubted != want {
+				t.Errorf("%s: in doubt %v, want %v", c.Verdict, doubted, want)
+			}
+		})
+	}
+}
+
+// Every check passes on a run that stands, says from what, and some fault makes
+// it fail.
+func TestEveryCheckCanPassAndFail(t *testing.T) {
+	t.Parallel()
+	r := mustRead(t, directory(t, reporttest.New()))
+	for _, c := range r.Checks {
+		if c.Verdict != Pass {
+			t.Errorf("%s: %s (%s): %s", c.ID, c.Verdict, c.Figure, c.Reason)
+		}
+		if len(c.From) == 0 || c.Figure == "" || c.Threshold == "" {
+			t.Errorf("%s: from %q, figure %q, threshold %q", c.ID, c.From, c.Figure, c.Threshold)
+		}
+		if !slices.ContainsFunc(flips, func(k flip) bool { return k.id == c.ID && k.want == Fail }) {
+			t.Errorf("nothing makes %s fail", c.ID)
+		}
+	}
+	if len(r.Checks) != len(checks) || len(r.Doubts()) > 0 {
+		t.Errorf("%d checks, doubts %v", len(r.Checks), r.Doubts())
+	}
+}

@@ -1,0 +1,286 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"joulepipe/pkg/record"
+)
+
+// worst is the largest of a figure over all GPUs, by what the poller says and
+// by what the samples show.
+func (t *Trace) worst(of func(record.PollerStats) record.Opt[float64]) record.Opt[float64] {
+	var w record.Opt[float64]
+	for _, p := range t.accounts() {
+		w = highest(w, of(p))
+	}
+	return w
+}
+
+func (r *Run) gridAdherence(c *Check) {
+	target := r.Trace.Seen.Overall.TargetPeriodMS
+	tolerance := r.Limits.GridTolerance
+	c.Threshold = fmt.Sprintf("within %s of %s ms", share(tolerance), limit(target))
+	median, off := 0.0, -1.0
+	for _, p := range r.Trace.accounts() {
+		if m, ok := p.MedianDtMS.Get(); ok && math.Abs(m-target) > off {
+			median, off = m, math.Abs(m-target)
+		}
+	}
+	if off < 0 {
+		c.lacks("fewer than two samples")
+		return
+	}
+	c.Figure = "median " + fixed(median, 2) + " ms"
+	c.settle(off <= tolerance*target, "the median spacing is %s off its target", percent(off/target))
+}
+
+func (r *Run) continuityFlag(c *Check) {
+	c.Threshold = "degraded above " + length(r.Limits.MaxGap)
+	gap, ok := r.Trace.worst(func(p record.PollerStats) record.Opt[float64] { return p.MaxGapMS }).Get()
+	if !ok {
+		c.lacks("fewer than two valid samples")
+		return
+	}
+	flag := cmp.Or(r.Trace.Poller().Overall.ContinuityQuality, "not said")
+	c.Figure = fmt.Sprintf("longest spacing %s ms, %s", fixed(gap, 1), plain(flag))
+	c.settle(gap <= float64(r.Limits.MaxGap)/1e6 || flag == "degraded", "a gap of %s ms is not flagged", fixed(gap, 1))
+}
+
+func (r *Run) continuityGood(c *Check) {
+	c.Threshold = "not degraded"
+	seen := r.Trace.Seen.Overall
+	if seen.ContinuityQuality == "" {
+		c.lacks("fewer than two valid samples")
+		return
+	}
+	said := r.Trace.Poller().Overall.ContinuityQuality
+	c.Figure = "continuity " + plain(seen.ContinuityQuality)
+	c.settle(said != "degraded" && seen.ContinuityQuality != "degraded",
+		"%s above %s, %s of the time, the longest %s ms", plural(int(seen.GapCount), "spacing"), length(r.Limits.GapDt),
+		percent(seen.GapFraction.Or(0)), optionalFixed(seen.MaxGapMS, 1))
+}
+
+func (r *Run) gapFraction(c *Check) {
+	c.Threshold = "< " + share(r.Limits.MaxGapFraction)
+	part, ok := r.Trace.worst(func(p record.PollerStats) record.Opt[float64] { return p.GapFraction }).Get()
+	if !ok {
+		c.lacks("fewer than two valid samples")
+		return
+	}
+	c.Figure = percent(part) + " of the time in gaps"
+	c.settle(part < r.Limits.MaxGapFraction, "spacings above %s take %s of the trace", length(r.Limits.GapDt), percent(part))
+}
+
+func (r *Run) droppedTicks(c *Check) {
+	c.Threshold = "counted by the poller, < " + share(r.Limits.MaxGapFraction)
+	if !r.Trace.Ticked() {
+		c.lacks("the samples carry no ticks: a missing one cannot be told")
+		return
+	}
+	said, seen := r.Trace.Poller().Overall.DroppedTicks, r.Trace.Seen.Overall.DroppedTicks
+	part := float64(max(said, seen)) / float64(r.Trace.Seen.Overall.SamplesTotal+said)
+	c.Figure = fmt.Sprintf("%d of %d (%s)", said, r.Trace.Seen.Overall.SamplesTotal+said, percent(part))
+	if seen > said {
+		c.settle(false, "%d ticks are missing in the trace, the poller knows of %d", seen, said)
+		return
+	}
+	c.settle(part < r.Limits.MaxGapFraction, "%s of the ticks have no sample", percent(part))
+}
+
+func (r *Run) sensorFloor(c *Check) {
+	c.Threshold = "≤ " + share(r.Limits.MaxFloorFraction)
+	a := r.Trace.Seen.Overall
+	if a.SamplesValid == 0 {
+		c.lacks("no valid sample")
+		return
+	}
+	part := float64(a.FloorSuspect) / float64(a.SamplesValid)
+	c.Figure = fmt.Sprintf("%d (%s)", a.FloorSuspect, percent(part))
+	c.settle(part <= r.Limits.MaxFloorFraction, "%s of the readings are below %g W, where no board idles: they pull every mean down", percent(part), record.FloorW)
+}
+
+func (r *Run) noThrottling(c *Check) {
+	c.Threshold = "0 samples"
+	read, capped := int64(0), int64(0)
+	for _, g := range r.Trace.GPUs {
+		read += g.ThrottleRead
+		capped += g.capped
+	}
+	if read == 0 {
+		c.lacks("the trace has no throttle reasons")
+		return
+	}
+	if len(r.Events) == 0 {
+		c.lacks("no events: nothing says when measuring was going on")
+		return
+	}
+	samples, held := int64(0), int64(0)
+	var bad offenders
+	for i := range r.Events {
+		e := &r.Events[i]
+		for _, g := range e.GPUs {
+			t := r.Trace.inside(e, g)
+			samples += t.valid
+			held += t.throttled
+			if t.throttled > 0 {
+				bad.add(e, "slowed down in %d of %d samples", t.throttled, t.valid)
+			}
+		}
+	}
+	c.Figure = fmt.Sprintf("%d of %d samples", held, samples)
+	bad.settle(c)
+	if c.Verdict == Pass && capped > 0 {
+		c.Reason = fmt.Sprintf("at its power limit in %d samples of the trace, which is how a loaded board works", capped)
+	}
+}
+
+func (r *Run) thermalSafety(c *Check) {
+	c.Threshold = "< " + limit(r.Limits.MaxTempC) + " °C"
+	var hottest record.Opt[float64]
+	for _, g := range r.Trace.GPUs {
+		hottest = highest(hottest, g.TempMaxC)
+	}
+	trips := 0
+	for _, s := range r.Soaks {
+		trips += s.Trips
+		hottest = highest(hottest, s.TempMaxC)
+	}
+	t, ok := hottest.Get()
+	if !ok {
+		c.lacks("no temperature was read")
+		return
+	}
+	c.Figure = "at most " + trimmed(t) + " °C"
+	c.settle(t < r.Limits.MaxTempC && trips == 0, "reached %s °C, %s", trimmed(t), plural(trips, "trip"))
+}
+
+func (r *Run) metadata(c *Check) {
+	c.Threshold = "all three"
+	h := r.Trace.Header
+	if h == nil {
+		c.settle(false, "the trace has no header")
+		return
+	}
+	var lacking, have []string
+	note := func(what, value string) {
+		if value == "" {
+			lacking = append(lacking, what)
+		} else {
+			have = append(have, value)
+		}
+	}
+	for _, g := range r.Trace.GPUs {
+		info := r.Trace.info(g.Index)
+		limit := ""
+		if w, ok := info.PowerLimitW.Get(); ok {
+			limit = trimmed(w) + " W"
+		}
+		note(fmt.Sprintf("driver of GPU %d", g.Index), info.Driver)
+		note(fmt.Sprintf("power limit of GPU %d", g.Index), limit)
+	}
+	hash := ""
+	if h.Git != nil {
+		hash = h.Git.Hash[:min(len(h.Git.Hash), 12)]
+	}
+	note("commit of the build", hash)
+	c.Figure = plain(strings.Join(have, ", "))
+	c.settle(len(lacking) == 0, "not recorded: %s", strings.Join(lacking, ", "))
+}
+
+func (r *Run) inputsReadable(c *Check) {
+	c.Threshold = "no bad line, no cut file"
+	for _, name := range r.files {
+		if name != "" {
+			c.From = append(c.From, name)
+		}
+	}
+	c.Figure = plural(len(r.Problems), "problem")
+	if len(r.Problems) > 0 {
+		c.settle(false, "%s", r.Problems[0])
+		return
+	}
+	c.settle(true, "")
+}
+
+func (r *Run) traceComplete(c *Check) {
+	c.Threshold = "1 header, 1 end"
+	pollers := r.Trace.Records[record.KindHeader]
+	c.Figure = plural(int(pollers), "poller") + ", " + span(r.Trace.Seconds())
+	if r.Trace.Header == nil {
+		c.lacks("a trace without a header cannot tell that it is whole")
+		return
+	}
+	var found []string
+	if r.Trace.Cut != "" || !r.Trace.Ended {
+		found = append(found, "cut: "+cmp.Or(r.Trace.Cut, "no end record"))
+	}
+	if pollers > 1 {
+		found = append(found, fmt.Sprintf("the poller was started %d times", pollers))
+	}
+	c.faults(found)
+}
+
+func (r *Run) runEnergy(c *Check) {
+	c.Threshold = "≥ " + share(1-r.Limits.MaxGapFraction) + " of the time"
+	if len(r.Trace.GPUs) == 0 {
+		c.lacks("no samples")
+		return
+	}
+	var figures, found []string
+	for _, g := range r.Trace.GPUs {
+		i := slices.IndexFunc(r.Costs, func(o Cost) bool { return o.GPU == g.Index })
+		if i < 0 {
+			found = append(found, fmt.Sprintf("no second of GPU %d has its energy", g.Index))
+			continue
+		}
+		k := r.Costs[i]
+		figures = append(figures, fmt.Sprintf("%s of GPU %d over %s (%s)", joules(k.Joules), g.Index, span(k.Seconds), k.Channel))
+		// The seconds that a trace begins and ends in are not whole.
+		if k.Seconds+2 < (1-r.Limits.MaxGapFraction)*r.Trace.Seconds() {
+			found = append(found, fmt.Sprintf("GPU %d: known for %s of %s", g.Index, span(k.Seconds), span(r.Trace.Seconds())))
+		}
+	}
+	c.Figure = strings.Join(figures, "; ")
+	c.faults(found)
+}
+
+func (r *Run) counterMonotone(c *Check) {
+	c.Threshold = "0 steps back"
+	read, back := int64(0), int64(0)
+	for _, g := range r.Trace.GPUs {
+		read += g.Counted
+		back += g.CounterBack
+	}
+	if read == 0 {
+		c.lacks("the trace has no energy counter")
+		return
+	}
+	c.Figure = fmt.Sprintf("%d in %d readings", back, read)
+	c.settle(back == 0, "the counter was reset: the driver was loaded again, or the board reset")
+}
+
+func (r *Run) counterAgreement(c *Check) {
+	c.Threshold = "within " + share(r.Limits.CounterTolerance)
+	var figures, found []string
+	for _, g := range r.Trace.GPUs {
+		i := slices.IndexFunc(r.Comparisons, func(k Comparison) bool { return k.Phase == "" && k.GPU == g.Index })
+		if i < 0 {
+			continue
+		}
+		k := r.Comparisons[i]
+		figures = append(figures, fmt.Sprintf("%s over counter %s, %s", k.Channel, fixed(k.Ratio(), 3), span(k.Seconds)))
+		if r.off(k) {
+			found = append(found, fmt.Sprintf("%s is %s off the counter over the run", k.Channel, percent(math.Abs(k.Ratio()-1))))
+		}
+	}
+	if len(figures) == 0 {
+		c.lacks("no second of the trace has both the energy counter and a power channel")
+		return
+	}
+	c.Figure = strings.Join(figures, "; ")
+	c.faults(found)
+}

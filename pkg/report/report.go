@@ -1,0 +1,255 @@
+// Package report judges a run directory and tells what its joules can be used
+// for: it reads the trace once, in memory that does not grow with it, gathers
+// what the other files say, computes every check in one place, and renders that
+// as Markdown for people and as JSON for programs, which therefore cannot
+// disagree.
+//
+// It measures nothing and attributes nothing: joules come from the attributed
+// events; the trace is only held against them. Events are kept in memory, some
+// 500 bytes each.
+package report
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"joulepipe/pkg/baseline"
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/stream"
+)
+
+// Run is everything that a report says about a run directory. Read makes it;
+// it is not changed afterwards.
+type Run struct {
+	Limits    Thresholds
+	Artifacts []Artifact
+	Missing   []Missing
+	Problems  []string // what could not be read, with file and line; the result does not stand
+
+	Trace       *Trace // empty where there is none
+	Baselines   []baseline.Idle
+	Events      []record.Event   // in the order of the file
+	Attributed  bool             // the events carry joules
+	Summaries   []record.Summary // per phase and batch
+	EventsRun   string           // run_id of the event file; empty where it has none
+	EventsBoot  string           // boot_id of the event file; empty where it has none
+	Soaks       []record.Soak    // the last word of nvsoak on each GPU
+	Sensors     []Sensor
+	Comparisons []Comparison
+	Costs       []Cost
+
+	Checks    []Check
+	Claims    []Claim
+	Uses      []Claim
+	Decisions []Decision
+	State     string // completed | aborted | timeout
+	EndReason string // equilibrium, thermal_trip, timeout, interrupted, no_trace, trace_cut, poller_degraded or end_of_trace
+
+	files [len(contents)]string // name of each kind of file here; empty: missing
+	idle  map[int]*idleMean     // by GPU, of the samples of the baseline
+}
+
+// problemsShown is how many bad lines of one file are told one by one.
+const problemsShown = 5
+
+// Read gathers and judges the run in dir. Any file may be missing, and what can
+// be read of a damaged one is used: Missing and Problems tell. It is an error
+// when the directory cannot be read or holds nothing of a run.
+func Read(dir fs.FS, limits Thresholds) (*Run, error) {
+	r := &Run{Limits: limits, Trace: &Trace{}}
+	if err := r.inventory(dir); err != nil {
+		return nil, err
+	}
+	if len(r.Missing) == len(contents) {
+		return nil, fmt.Errorf("no file of a run in it: looked for %s and others: %w", traceFile.name(), fs.ErrNotExist)
+	}
+	r.readBaseline(dir)
+	r.readSensor(dir)
+	r.readSoak(dir)
+	header := r.peek(dir)
+	r.readEvents(dir, header)
+	r.readTrace(dir, header)
+	r.judge()
+	return r, nil
+}
+
+// peek is the header at the beginning of the trace, nil if it has none. What is
+// wrong with the file comes out when it is read in full.
+func (r *Run) peek(dir fs.FS) *record.Header {
+	f, err := dir.Open(cmp.Or(r.files[traceFile], traceFile.name()))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	for in := stream.NewReader(f, ""); in.Scan(); {
+		switch h := in.Record().(type) {
+		case *record.Header:
+			kept := *h
+			return &kept
+		case *record.SyntaxError:
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// scan hands the records of a file to take. What is wrong with the file goes to
+// Problems; cut says why it counts as cut, and is empty where it is whole.
+func (r *Run) scan(dir fs.FS, name string, take func(record.Record)) (cut string) {
+	f, err := dir.Open(name)
+	if err != nil {
+		r.problem("%v", err)
+		return err.Error()
+	}
+	defer f.Close()
+	in := stream.NewReader(f, name)
+	bad := 0
+	for in.Scan() {
+		e, ok := in.Record().(*record.SyntaxError)
+		if !ok {
+			take(in.Record())
+			continue
+		}
+		if bad++; bad > problemsShown {
+			continue
+		}
+		if e.Hint != "" {
+			r.problem("%v (hint: %s)", e, e.Hint)
+		} else {
+			r.problem("%v", e)
+		}
+	}
+	if bad > problemsShown {
+		r.problem("%s: %d more lines that do not parse", name, bad-problemsShown)
+	}
+	err = in.Err()
+	if truncated, ok := errors.AsType[*stream.TruncatedError](err); ok {
+		r.problem("%v", truncated)
+		return truncated.Why
+	}
+	if err != nil {
+		r.problem("%s: reading stopped: %v", name, err)
+		return err.Error()
+	}
+	return ""
+}
+
+func (r *Run) problem(format string, args ...any) {
+	r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
+}
+
+// readBaseline takes the idle power, and where the samples it was made of were
+// kept, their mean.
+func (r *Run) readBaseline(dir fs.FS) {
+	name := r.files[idleFile]
+	if name == "" {
+		return
+	}
+	f, err := dir.Open(name)
+	if err == nil {
+		defer f.Close()
+		r.Baselines, err = baseline.Load(f)
+	}
+	if err != nil {
+		r.problem("%s: %v", name, err)
+		return
+	}
+	if r.files[idleTraceFile] == "" {
+		return
+	}
+	r.idle = map[int]*idleMean{}
+	for _, b := range r.Baselines {
+		r.idle[b.GPU] = &idleMean{channel: cmp.Or(b.Channel, record.ChannelPower)}
+	}
+	r.scan(dir, r.files[idleTraceFile], func(rec record.Record) {
+		switch rec := rec.(type) {
+		case *record.Sample:
+			if m := r.idle[rec.GPU]; m != nil && rec.ReadOK {
+				m.add(map[string]record.Opt[float64]{
+					record.ChannelPower: rec.PowerW, record.ChannelInstant: rec.PowerInstantW, record.ChannelAverage: rec.PowerAverageW,
+				}[m.channel])
+			}
+		case *record.Power:
+			if m := r.idle[rec.GPU]; m != nil && m.channel == record.ChannelDriver {
+				m.add(record.Some(rec.PowerW))
+			}
+		}
+	})
+}
+
+// idleMean is the mean power of a baseline's samples.
+type idleMean struct {
+	channel string
+	n       int64
+	sum     float64
+}
+
+func (m *idleMean) add(w record.Opt[float64]) {
+	if w.OK {
+		m.n++
+		m.sum += w.V
+	}
+}
+
+// readEvents takes the attributed events, or the plain ones where there are no
+// others. An event that names no GPU ran on the trace's only one, or GPU 0.
+func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
+	name := r.events()
+	if name == "" {
+		return
+	}
+	gpu := 0
+	if trace != nil && len(trace.GPUs) == 1 {
+		gpu = trace.GPUs[0].Index
+	}
+	r.scan(dir, name, func(rec record.Record) {
+		switch rec := rec.(type) {
+		case *record.Header:
+			r.EventsRun, r.EventsBoot = rec.RunID, rec.BootID
+		case *record.Event:
+			e := *rec
+			e.Extra = nil
+			e.GPUs = slices.Clone(rec.GPUs)
+			if len(e.GPUs) == 0 {
+				e.GPUs = []int{gpu}
+			}
+			if rec.Energy != nil {
+				joules := *rec.Energy
+				joules.Reasons = slices.Clone(joules.Reasons)
+				e.Energy = &joules
+				r.Attributed = true
+			}
+			r.Events = append(r.Events, e)
+		case *record.Summary:
+			r.Summaries = append(r.Summaries, *rec)
+		}
+	})
+}
+
+// events is the file that events are taken from, "" if there is none.
+func (r *Run) events() string { return cmp.Or(r.files[joulesFile], r.files[eventsFile]) }
+
+// readSoak keeps the last record of each GPU.
+func (r *Run) readSoak(dir fs.FS) {
+	if r.files[soakFile] == "" {
+		return
+	}
+	r.scan(dir, r.files[soakFile], func(rec record.Record) {
+		s, ok := rec.(*record.Soak)
+		if !ok {
+			return
+		}
+		last := *s
+		last.ThrottleReasons = slices.Clone(s.ThrottleReasons)
+		i := slices.IndexFunc(r.Soaks, func(o record.Soak) bool { return o.GPU == s.GPU })
+		if i < 0 {
+			r.Soaks = append(r.Soaks, last)
+		} else {
+			r.Soaks[i] = last
+		}
+	})
+}
