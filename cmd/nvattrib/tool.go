@@ -1,0 +1,185 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"joulepipe/pkg/baseline"
+	"joulepipe/pkg/cli"
+	"joulepipe/pkg/energy"
+	"joulepipe/pkg/record"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+func tool() *cli.Tool {
+	rules := energy.DefaultRules()
+	return &cli.Tool{
+		Name:     "nvattrib",
+		Usage:    "attribute GPU energy to events",
+		Synopsis: "--trace TRACE --events EVENTS [--baseline FILE] [--method METHOD]",
+		Long: `Reads a trace (nvpoll's, or any CSV with t_ns and power_w) and events with a
+beginning and an end, and writes the events with their energy, the quality of
+what it rests on, a tier (refused, estimate, analysis, billable) and the
+reasons, then a summary for each phase, model and batch size. Both inputs are
+read once; events come out in the order of their ends.
+
+Methods: tr122 is the arithmetic of Technical Report 122, the trapezoid over
+power_w samples inside the event. driver (the driver's 50 Hz sample buffer),
+counter (the energy counter between its ticks), instant (NVML field 186),
+average (field 185, or power_w) and power (power_w) each take one channel and
+interpolate at the event's edges. auto takes the first of driver, counter,
+instant and average that has readings for the event, and says which.
+
+energy_joules is gross: idle power is in it. operational_joules is above the
+baseline's idle power, unclamped, and can be negative. joules_per_token
+divides energy_joules by output_tokens, or by input_tokens where there is no
+output. A number that cannot be had is absent, never 0.`,
+		Examples: `# what each phase of a run cost
+nvattrib --trace trace.ndjson --events events.ndjson --baseline baseline.json
+# reprocess an archive of TR122 by its own rule
+nvattrib --method tr122 --trace power_trace.csv --events generation_events.jsonl
+# live: the trace from a pipe
+nvpoll --duration 60s | nvattrib --trace - --events events.ndjson`,
+		Status: "3 also when the baseline is a fake idle",
+		ConfigKeys: map[string]string{
+			"gap":            "poller.gap_dt_threshold_s",
+			"gappy-fraction": "poller.gappy_gap_fraction_threshold",
+		},
+		Flags: append([]ucli.Flag{
+			&ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read power from `FILE` (- is standard input; several are merged by time)"},
+			&ucli.StringSliceFlag{Name: "events", Aliases: []string{"e"}, Usage: "read events from `FILE`"},
+			&ucli.StringFlag{Name: "baseline", Aliases: []string{"b"}, Usage: "subtract the idle power in `FILE`, nvbaseline's outcome"},
+			&ucli.StringFlag{Name: "method", Aliases: []string{"m"}, Value: energy.Auto, Usage: "attribute by `METHOD`: " + strings.Join(energy.Methods(), ", ")},
+			&ucli.DurationFlag{Name: "gap", Value: seconds(rules.GapS), Usage: "call a spacing of readings a gap above `DURATION`"},
+			&ucli.Float64Flag{Name: "gappy-fraction", Value: rules.GappyFraction, Usage: "gappy above this `SHARE` of the event in gaps"},
+			&ucli.DurationFlag{Name: "gappy-max-gap", Value: seconds(rules.GappyMaxGapS), Usage: "gappy above this longest spacing `DURATION`"},
+			&ucli.Float64Flag{Name: "refuse-fraction", Value: rules.RefuseFraction, Usage: "refused from this `SHARE` of the event in gaps"},
+			&ucli.DurationFlag{Name: "billable-min", Value: seconds(rules.BillableS), Usage: "billable needs an event longer than `DURATION`"},
+			&ucli.Int64Flag{Name: "billable-samples", Value: rules.BillableReadings, Usage: "billable needs more than `N` readings"},
+			&ucli.Float64Flag{Name: "billable-fraction", Value: rules.BillableFraction, Usage: "billable needs less than this `SHARE` in gaps"},
+		}, cli.OutputFlags()...),
+		Action: run,
+	}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func run(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return c.Usagef("unexpected argument %q", c.Args().First())
+	}
+	traces, events := c.StringSlice("trace"), c.StringSlice("events")
+	if len(traces) == 0 {
+		return c.Usagef("no --trace given")
+	}
+	if len(events) == 0 {
+		return c.Usagef("no --events given")
+	}
+	rules := energy.DefaultRules()
+	rules.GapS = c.Duration("gap").Seconds()
+	rules.GappyFraction = c.Float64("gappy-fraction")
+	rules.GappyMaxGapS = c.Duration("gappy-max-gap").Seconds()
+	rules.RefuseFraction = c.Float64("refuse-fraction")
+	rules.BillableS = c.Duration("billable-min").Seconds()
+	rules.BillableReadings = c.Int64("billable-samples")
+	rules.BillableFraction = c.Float64("billable-fraction")
+	opts := energy.Options{Method: c.String("method"), Rules: rules}
+	if name := c.String("baseline"); name != "" {
+		idle, err := readBaseline(c, name)
+		if err != nil {
+			return err
+		}
+		opts.Idle = idle
+	}
+	trace, err := c.Open(traces...)
+	if err != nil {
+		return err
+	}
+	defer trace.Close()
+	work, err := c.Open(events...)
+	if err != nil {
+		return err
+	}
+	defer work.Close()
+	out, err := c.Create()
+	if err != nil {
+		return err
+	}
+	err = attribute(c, opts, trace, work, out)
+	if err != nil {
+		out.Abort(err)
+		return err
+	}
+	return out.Close()
+}
+
+func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out *cli.Output) error {
+	n := int64(0)
+	write := func(r record.Record) error {
+		if n == 0 {
+			if err := out.Write(c.HeaderAfter(cmp.Or(trace.Header(), work.Header()))); err != nil {
+				return err
+			}
+		}
+		n++
+		return out.Write(r)
+	}
+	a, err := energy.New(opts, func(e *record.Event) error { return write(e) })
+	if err != nil {
+		return c.Usagef("%v", err)
+	}
+	if err := a.Join(trace, work); err != nil {
+		var clash *energy.ClockError
+		if errors.As(err, &clash) {
+			return cli.WithHint(err, "give events wall-clock times, t_start_unix_ns and t_end_unix_ns, to join across boots")
+		}
+		return err
+	}
+	if err := errors.Join(trace.Err(), work.Err()); err != nil {
+		return err
+	}
+	for _, s := range a.Summaries() {
+		if err := write(s); err != nil {
+			return err
+		}
+	}
+	if d := a.Disordered(); d > 0 {
+		c.Doubtf("%d readings of the trace were out of order and left out", d)
+	}
+	if a.Empty() {
+		c.Doubtf("there is no reading in %s", strings.Join(c.StringSlice("trace"), ", "))
+	}
+	if n == 0 {
+		c.Doubtf("there is no event in %s", strings.Join(c.StringSlice("events"), ", "))
+		if err := out.Write(c.HeaderAfter(cmp.Or(trace.Header(), work.Header()))); err != nil {
+			return err
+		}
+	}
+	return out.Write(&record.End{Records: n})
+}
+
+// readBaseline is the idle power of each GPU in the file.
+func readBaseline(c *cli.Context, name string) (map[int]float64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	list, err := baseline.Load(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	idle := map[int]float64{}
+	for _, b := range list {
+		idle[b.GPU] = b.MeanW
+		if b.FakeIdle {
+			c.Doubtf("%s: GPU %d was not idle: %s", name, b.GPU, strings.Join(b.FakeIdleReasons, "; "))
+		}
+	}
+	return idle, nil
+}

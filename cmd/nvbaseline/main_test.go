@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"joulepipe/pkg/cli/clitest"
+)
+
+func TestMain(m *testing.M) {
+	clitest.Main(m, map[string]func(){"nvbaseline": main, "idle": idle})
+}
+
+func TestScript(t *testing.T) { clitest.Run(t) }
+
+// idle writes a trace of two GPUs, 10 samples a second: idle FILE SECONDS
+// UTILISATION. GPU 1 takes 50 W, GPU 0 100 W, and is used so much from half of
+// the time on.
+func idle() {
+	f, err := os.Create(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	defer f.Close()
+	seconds, _ := strconv.Atoi(os.Args[2])
+	util, _ := strconv.Atoi(os.Args[3])
+	fmt.Fprintln(f, `{"record":"header","schema":"joulepipe/1","tool":"test","run_id":"r1","boot_id":"b1","t_ns":1000000000,"unix_ns":1700000000000000000,"period_ns":100000000,"gpus":[{"gpu":0,"uuid":"GPU-a"},{"gpu":1,"uuid":"GPU-b"}]}`)
+	for k := range seconds * 10 {
+		u := 0
+		if k >= seconds*5 {
+			u = util
+		}
+		ns := int64(k+10) * 1e8
+		fmt.Fprintf(f, `{"record":"sample","t_ns":%d,"gpu":0,"power_w":%d.5,"util_gpu":%d,"sm_clock_mhz":345,"vram_used_mb":615,"read_ok":true}`+"\n", ns, 100+k%2, u)
+		fmt.Fprintf(f, `{"record":"sample","t_ns":%d,"gpu":1,"power_w":50,"util_gpu":0,"sm_clock_mhz":345,"vram_used_mb":17000,"read_ok":true}`+"\n", ns)
+	}
+	fmt.Fprintf(f, `{"record":"end","records":%d}`+"\n", seconds*20)
+}
+
+// The tool needs no cgo anywhere.
+func TestBuildsWithoutCgo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds three binaries")
+	}
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		cmd := exec.Command("go", "build", "-o", os.DevNull, ".")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH=arm64")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", system, err, out)
+		}
+	}
+}

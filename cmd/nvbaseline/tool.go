@@ -1,0 +1,256 @@
+package main
+
+import (
+	"strings"
+
+	"joulepipe/pkg/baseline"
+	"joulepipe/pkg/cli"
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/stream"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+const long = `Reads a trace of an idle GPU and writes baseline.json: mean, deviation, least and
+greatest idle power, temperature and utilisation of each GPU, from all valid
+readings after a settle time. The flag fake_idle is set, with reasons, when the
+GPU was used (utilisation p95 above 10 %), when clocks or performance state
+changed, or when more than 10 % of the readings are outliers beyond 2 standard
+deviations (and these are 1 % of the mean or more).
+
+With --events and --phase the GPU idled in the events of that phase, or between
+markers start_PHASE and end_PHASE; otherwise in the whole trace. The settle time
+is cut from the start of each such window. A window that begins busy is waited
+on until utilisation falls below 5 %, and settles from then on.
+
+Idle power belongs to a state: no_context, context (a CUDA context exists) or
+resident (a model is loaded). It is guessed from the memory in use, in all and
+above the least of the trace, with limits that were measured on one H200: where
+you know better, say --state.
+
+The result is written even when it does not stand. A GPU without any valid
+reading after the settle time has no result.`
+
+func tool() *cli.Tool {
+	return &cli.Tool{
+		Name:     "nvbaseline",
+		Usage:    "measure idle power, and whether the GPU was idle",
+		Synopsis: "[idle] [--trace FILE] [--events FILE --phase NAME] [--settle 30s] [--min-duration 120s]",
+		Long:     long,
+		Examples: `# two minutes of idle, after 30 s to settle
+nvpoll --duration 155s | nvbaseline -o baseline.json
+# out of a longer run: the events that say idle; keep the samples
+nvbaseline idle --trace trace.ndjson --events events.ndjson --phase idle --samples baseline_trace.ndjson -o baseline.json
+# the driver's 50 Hz power samples instead of the poller's
+nvbaseline --trace trace.ndjson --channel driver`,
+		Status: "3 is a fake idle, a measurement that is too short, or none at all",
+		Flags:  flags(),
+		Commands: []*ucli.Command{{
+			Name:        "idle",
+			Usage:       "measure idle power (the same without a command)",
+			Description: long,
+			Flags:       flags(),
+			Action:      cli.Action(run),
+		}},
+		Action: run,
+	}
+}
+
+func flags() []ucli.Flag {
+	o := baseline.DefaultOptions()
+	return []ucli.Flag{
+		&ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read the trace in `FILE` (default: standard input; several are merged by time)"},
+		&ucli.StringSliceFlag{Name: "events", Aliases: []string{"e"}, Usage: "take the times of idle from the events in `FILE`"},
+		&ucli.StringFlag{Name: "phase", Value: "idle", Usage: "take the events of phase `NAME`"},
+		&ucli.DurationFlag{Name: "settle", Value: o.Settle, Usage: "leave out the first `TIME` of every window"},
+		&ucli.DurationFlag{Name: "min-duration", Value: o.MinDuration, Usage: "want readings over `TIME` in all"},
+		&ucli.StringFlag{Name: "channel", Value: o.Channel, Usage: "take power from `CHANNEL`: power, average, instant or driver"},
+		&ucli.StringFlag{Name: "state", Usage: "say what `STATE` the GPU idled in: no_context, context or resident (default: by the memory in use)"},
+		&ucli.StringFlag{Name: "samples", Usage: "write the samples that were used to `FILE`, as a trace"},
+		&ucli.DurationFlag{Name: "gap", Value: o.Gap, Usage: "count the time between readings further apart than `TIME` as not measured"},
+		&ucli.Float64Flag{Name: "max-util", Value: o.UtilP95, Usage: "call it a fake idle above a utilisation p95 of `PERCENT`"},
+		&ucli.Float64Flag{Name: "max-outliers", Value: o.OutlierFraction, Usage: "call it a fake idle above this `SHARE` of outliers"},
+		cli.OutputFlag(),
+	}
+}
+
+func run(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return c.Usagef("unexpected argument %q", c.Args().First())
+	}
+	o := baseline.Options{
+		Channel: c.String("channel"), State: c.String("state"),
+		Settle: c.Duration("settle"), MinDuration: c.Duration("min-duration"), Gap: c.Duration("gap"),
+		UtilP95: c.Float64("max-util"), OutlierFraction: c.Float64("max-outliers"),
+	}
+	if _, err := baseline.NewMeter(o); err != nil {
+		return c.Usagef("%v", err)
+	}
+	events := c.StringSlice("events")
+	if len(events) == 0 && c.IsSet("phase") {
+		return c.Usagef("--phase needs --events")
+	}
+	if c.String("samples") == "-" {
+		return c.Usagef("--samples cannot go to standard output")
+	}
+	names := c.StringSlice("trace")
+	if len(names) == 0 {
+		names = []string{"-"}
+	}
+	var phase *record.Phase
+	if len(events) > 0 {
+		var err error
+		if phase, err = c.Phase(c.String("phase"), events...); err != nil {
+			return err
+		}
+	}
+	trace, err := c.Open(names...)
+	if err != nil {
+		return err
+	}
+	defer trace.Close()
+	kept, err := keep(c, trace)
+	if err != nil {
+		return err
+	}
+	meter, err := measure(c, o, phase, trace, kept)
+	if err != nil {
+		return kept.abort(err)
+	}
+	if err := kept.close(); err != nil {
+		return err
+	}
+	return report(c, meter)
+}
+
+// measure reads the trace to its end.
+func measure(c *cli.Context, o baseline.Options, phase *record.Phase, trace *cli.Input, kept *samples) (*baseline.Meter, error) {
+	var meter *baseline.Meter
+	for trace.Scan() {
+		r := trace.Record()
+		if meter == nil {
+			var err error
+			if phase != nil {
+				if o.Windows, err = phase.On(trace.Header()); err != nil {
+					return nil, err
+				}
+			}
+			if meter, err = baseline.NewMeter(o); err != nil {
+				return nil, err
+			}
+		}
+		if meter.Observe(r) {
+			if err := kept.write(r); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := trace.Err(); err != nil {
+		return nil, err
+	}
+	if meter == nil {
+		return nil, cli.Errorf(cli.ExitDoubt, "the trace is empty")
+	}
+	return meter, nil
+}
+
+// report writes the result, and says what is wrong with it.
+func report(c *cli.Context, meter *baseline.Meter) error {
+	if n := meter.Disordered(); n > 0 {
+		c.Doubtf("%d records of the trace go back in time and were left out", n)
+	}
+	idle, without := meter.Result()
+	for _, err := range without {
+		c.Doubtf("%v", err)
+	}
+	if len(idle) == 0 {
+		return cli.Errorf(cli.ExitDoubt, "no idle power was measured")
+	}
+	for _, i := range idle {
+		if i.FakeIdle {
+			c.Doubtf("GPU %d: fake idle: %s", i.GPU, strings.Join(i.FakeIdleReasons, "; "))
+		}
+		for _, doubt := range i.Doubts {
+			c.Doubtf("GPU %d: %s", i.GPU, doubt)
+		}
+		if !i.UtilP95.OK && !i.ClockVaried.OK {
+			c.Warnf("GPU %d: the trace has neither utilisation nor clocks: only outliers could tell a fake idle", i.GPU)
+		}
+	}
+	return c.WriteJSON(baseline.Document(idle))
+}
+
+// samples is the trace of what the idle power is made of; nil when none is
+// asked for.
+type samples struct {
+	c     *cli.Context
+	trace *cli.Input // whose samples they are
+	out   *cli.Output
+	begun bool
+	n     int64
+}
+
+func keep(c *cli.Context, trace *cli.Input) (*samples, error) {
+	name := c.String("samples")
+	if name == "" {
+		return nil, nil
+	}
+	format, compression := stream.NDJSON, stream.None
+	base, zstd := strings.CutSuffix(name, ".zst")
+	if zstd {
+		compression = stream.Zstd
+	}
+	switch {
+	case strings.HasSuffix(base, ".arrow"):
+		format = stream.Arrow
+	case strings.HasSuffix(base, ".csv"):
+		format = stream.CSV
+	}
+	out, err := c.CreateFile(name, format, compression)
+	return &samples{c: c, trace: trace, out: out}, err
+}
+
+func (s *samples) write(r record.Record) error {
+	if s == nil {
+		return nil
+	}
+	if err := s.begin(); err != nil {
+		return err
+	}
+	s.n++
+	return s.out.Write(r)
+}
+
+// begin writes the header, which is made after the trace's own.
+func (s *samples) begin() error {
+	if s.begun {
+		return nil
+	}
+	s.begun = true
+	h := s.c.HeaderAfter(s.trace.Header())
+	if from := s.trace.Header(); from != nil {
+		h.PeriodNS = from.PeriodNS
+	}
+	return s.out.Write(h)
+}
+
+func (s *samples) close() error {
+	if s == nil {
+		return nil
+	}
+	err := s.begin()
+	if err == nil {
+		err = s.out.Write(&record.End{Records: s.n})
+	}
+	if err != nil {
+		return s.out.Abort(err)
+	}
+	return s.out.Close()
+}
+
+func (s *samples) abort(err error) error {
+	if s == nil {
+		return err
+	}
+	return s.out.Abort(err)
+}

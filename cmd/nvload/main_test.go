@@ -1,0 +1,11 @@
+package main
+
+import (
+	"testing"
+
+	"joulepipe/pkg/cli/clitest"
+)
+
+func TestMain(m *testing.M) { clitest.Main(m, map[string]func(){"nvload": main}) }
+
+func TestScript(t *testing.T) { clitest.Run(t) }

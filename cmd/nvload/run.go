@@ -1,0 +1,253 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"joulepipe/pkg/cli"
+	"joulepipe/pkg/clock"
+	"joulepipe/pkg/load"
+	"joulepipe/pkg/record"
+)
+
+func square(c *cli.Context) error {
+	if err := positive(c, "low", "high"); err != nil {
+		return err
+	}
+	if c.Int("cycles") < 1 {
+		return c.Usagef("--cycles %d: want 1 or more", c.Int("cycles"))
+	}
+	kernel, err := load.ParseKernel(c.String("kernel"))
+	if err != nil {
+		return c.Usagef("--kernel: %v", err)
+	}
+	return onDevice(c, func(load.Board) load.Plan {
+		return load.Square{Low: c.Duration("low"), High: c.Duration("high"), Cycles: c.Int("cycles"), Kernel: kernel}.Plan()
+	})
+}
+
+func sustain(c *cli.Context) error {
+	if err := positive(c, "duration"); err != nil {
+		return err
+	}
+	intensity, vram := c.Float64("intensity"), c.Float64("vram")
+	if !(intensity >= 0 && intensity <= 1) {
+		return c.Usagef("--intensity %v: want 0 to 1", intensity)
+	}
+	if !(vram >= 0) || math.IsInf(vram, 1) {
+		return c.Usagef("--vram %v: want MiB, 0 or more", vram)
+	}
+	kernel, err := load.ParseKernel(c.String("kernel"))
+	if err != nil {
+		return c.Usagef("--kernel: %v", err)
+	}
+	e, err := event(c)
+	if err != nil {
+		return err
+	}
+	level := kernel.Level(intensity)
+	if c.IsSet("vram") {
+		level.VRAMMB = vram
+	}
+	return onDevice(c, func(load.Board) load.Plan {
+		return load.Steady{Duration: c.Duration("duration"), Level: level, Event: e}.Plan()
+	})
+}
+
+func infer(c *cli.Context) error {
+	f := load.Infer{
+		Prompt: c.Int("context"), Gen: c.Int("gen-tokens"), Reps: c.Int("reps"),
+		Warmup: int(*c.Generic("warmup").(*count)), Gap: c.Duration("gap"),
+	}
+	for _, text := range list(c.String("batch")) {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return c.Usagef("--batch %s: want numbers from 1, separated by commas", c.String("batch"))
+		}
+		f.Batches = append(f.Batches, n)
+	}
+	switch {
+	case len(f.Batches) == 0:
+		return c.Usagef("--batch is empty")
+	case f.Prompt < 1:
+		return c.Usagef("--context %d: want 1 or more", f.Prompt)
+	case f.Gen < 1:
+		return c.Usagef("--gen-tokens %d: want 1 or more", f.Gen)
+	case f.Reps < 1:
+		return c.Usagef("--reps %d: want 1 or more", f.Reps)
+	case f.Warmup < 0:
+		return c.Usagef("--warmup %d is negative", f.Warmup)
+	case f.Gap < 0:
+		return c.Usagef("--gap %v is negative", f.Gap)
+	}
+	var err error
+	if f.Model, err = load.FindModel(c.String("model")); err != nil {
+		return c.Usagef("--model: %v", err)
+	}
+	if room := f.Model.Window - f.Gen; f.Prompt > room {
+		if c.IsSet("context") && f.Prompt > f.Model.Window || room < 1 {
+			return c.Usagef("%s has a window of %d tokens, too few for --context %d and --gen-tokens %d", f.Model.Name, f.Model.Window, f.Prompt, f.Gen)
+		}
+		if c.IsSet("context") {
+			c.Warnf("prompts are of %d tokens: the window of %s is %d, and %d are generated", room, f.Model.Name, f.Model.Window, f.Gen)
+		}
+		f.Prompt = room
+	}
+	return onDevice(c, func(b load.Board) load.Plan {
+		f.Board = b
+		return f.Plan()
+	})
+}
+
+func idle(c *cli.Context) error {
+	if err := positive(c, "duration"); err != nil {
+		return err
+	}
+	e, err := event(c)
+	if err != nil {
+		return err
+	}
+	gpus, err := spared(c)
+	if err != nil {
+		return err
+	}
+	return play(c, gpus, nil, load.Steady{Duration: c.Duration("duration"), Event: e}.Plan())
+}
+
+// bracket is exec.
+func bracket(c *cli.Context) error {
+	if c.NArg() == 0 {
+		return c.Usagef("no command given: exec -- CMD")
+	}
+	gpus, err := spared(c)
+	if err != nil {
+		return err
+	}
+	e, err := event(c)
+	if err != nil {
+		return err
+	}
+	e.GPUs = gpus
+	args := c.Args().Slice()
+	cmd := exec.Command(args[0], args[1:]...)
+	if cmd.Err != nil {
+		return cli.WithHint(cmd.Err, "a command of the shell needs one: nvload exec -- sh -c '…'")
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	if c.String("output") == "-" {
+		cmd.Stdout = c.Stderr
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	h := c.NewHeader()
+	cmd.Env = append(cmd.Environ(), "JOULEPIPE_RUN_ID="+h.RunID)
+	var exit load.Exit
+	err = tell(c, h, func(emit load.Emit) (err error) {
+		exit, err = load.Exec{Cmd: cmd, Event: e, Signals: signals}.Run(clock.System(), emit)
+		return err
+	})
+	if err == nil && exit.Code != 0 && !exit.Interrupted {
+		c.Doubtf("%s failed: %s", args[0], exit.Text)
+	}
+	return err
+}
+
+// mark writes one marker.
+func mark(c *cli.Context) error {
+	now := clock.Now()
+	if c.NArg() != 1 || c.Args().First() == "" {
+		return c.Usagef("want one name to mark")
+	}
+	extra, err := fields(c)
+	if err != nil {
+		return err
+	}
+	for _, f := range extra {
+		if f.Name == "record" || knows(&record.Marker{}, f) == nil {
+			return c.Usagef("--field %s: this field is not yours to set", f.Name)
+		}
+	}
+	return write(c, c.NewHeader(), func(emit load.Emit) error {
+		return emit(&record.Marker{Name: c.Args().First(), TimeNS: now, Extra: extra})
+	})
+}
+
+// positive refuses durations that are none.
+func positive(c *cli.Context, flags ...string) error {
+	for _, name := range flags {
+		if c.Duration(name) <= 0 {
+			return c.Usagef("--%s %v: want more than 0", name, c.Duration(name))
+		}
+	}
+	return nil
+}
+
+// onDevice plays a plan on the device that --device names.
+func onDevice(c *cli.Context, plan func(load.Board) load.Plan) (err error) {
+	dev, err := open(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	return play(c, dev, dev.Info(), plan(dev.Board()))
+}
+
+// play plays a plan into the stream.
+func play(c *cli.Context, dev load.Device, gpus []record.GPU, plan load.Plan) error {
+	if err := load.Fits(dev, plan); err != nil {
+		return cli.WithHint(err, "nothing was loaded; ask for less with --vram, --batch or --context")
+	}
+	h := c.NewHeader()
+	h.GPUs = gpus
+	return tell(c, h, func(emit load.Emit) error {
+		return load.Play(c.Ctx, clock.System(), dev, plan, emit)
+	})
+}
+
+// tell writes the stream of an experiment.
+func tell(c *cli.Context, h *record.Header, do func(load.Emit) error) error {
+	name := c.String("experiment")
+	if name == "" {
+		name = c.Command.Name
+	}
+	return write(c, h, func(emit load.Emit) error {
+		return load.Experiment(name, clock.System(), emit, func() error { return do(emit) })
+	})
+}
+
+// write writes a stream of what do emits, each record as it comes.
+func write(c *cli.Context, h *record.Header, do func(load.Emit) error) error {
+	out, err := c.Create()
+	if err != nil {
+		return err
+	}
+	if err := out.Write(h); err != nil {
+		return out.Abort(err)
+	}
+	n := int64(0)
+	err = do(func(r record.Record) error {
+		n++
+		if e, ok := r.(*record.Event); ok {
+			if e.ID == "" {
+				e.ID = fmt.Sprintf("%s_%d", e.Phase, e.StartNS)
+			}
+			c.Infof("%s, %v", e.ID, time.Duration(e.EndNS-e.StartNS).Round(time.Millisecond))
+		}
+		return errors.Join(out.Write(r), out.Flush())
+	})
+	if err != nil {
+		return out.Abort(err)
+	}
+	if err := out.Write(&record.End{Records: n}); err != nil {
+		return out.Abort(err)
+	}
+	return out.Close()
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"joulepipe/pkg/cli"
+	"joulepipe/pkg/load"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+func tool() *cli.Tool {
+	return &cli.Tool{
+		Name:     "nvload",
+		Usage:    "make a known GPU load and say when",
+		Synopsis: "COMMAND [--device cuda[:N]|sim[:FILE]] [OPTIONS] [-- CMD…]",
+		Long: `Makes a load and writes when each part of it began and ended, as events on the
+clock that nvpoll stamps its samples with; nvattrib joins the two. The poller is
+a process of its own: nvload neither starts nor stops it. The markers
+start_experiment and end_experiment stand around the events of each run.
+
+square, sustain and infer need a device that they can load. This build has the
+simulated one, --device sim[:FILE], which is the one that nvpoll sees with the
+same --device; it has no CUDA loads. exec, idle and mark put no load on any
+device and work with all of them: exec brackets a command that makes its own.
+
+The first SIGINT or SIGTERM ends the load: the event under way ends with it and
+has the field interrupted, and the stream is closed.`,
+		Examples: `# a square wave on the simulated GPU, three cycles of 3 s and 3 s
+nvload square --device sim -o events.ndjson
+# all phases of a run in one file
+nvload idle --duration 2m --append -o events.ndjson
+nvload exec --phase finetune --append -o events.ndjson -- python3 train.py
+nvload mark --field rev=3f2a --append -o events.ndjson checkpoint
+# requests like those of a language model, while the poller runs
+nvpoll --device sim --duration 60s -o trace.ndjson &
+nvload infer --device sim --model llama-3.1-8b --batch 1,4 -o events.ndjson; wait
+nvattrib --trace trace.ndjson --events events.ndjson`,
+		Status: "3 when the command of exec failed (its event is written, with command_exit)\n4 when the device cannot be loaded by this build",
+		Source: true,
+		ConfigKeys: map[string]string{
+			"sustain duration": "tests.heat_soak.duration_min",
+			"infer model":      "models.standard",
+			"infer batch":      "tests.joule_curve.batch_sizes",
+			"infer gen-tokens": "tests.joule_curve.gen_tokens",
+			"infer reps":       "tests.joule_curve.repetitions",
+			"infer warmup":     "tests.joule_curve.warmup",
+		},
+		Flags: slices.Concat(deviceFlags(), streamFlags()),
+		Commands: []*ucli.Command{
+			{
+				Name: "square", Usage: "a square wave",
+				Description: `Cycles of low and high load. Each half is an event, of phase square_low or
+square_high, with its number in the field cycle; cycle k begins k × (low + high)
+after the first, without drift. In the low half a context and its memory remain.`,
+				Flags: slices.Concat(deviceFlags(), []ucli.Flag{
+					&ucli.DurationFlag{Name: "low", Value: 3 * time.Second, Usage: "rest for `TIME` in each cycle"},
+					&ucli.DurationFlag{Name: "high", Value: 3 * time.Second, Usage: "load for `TIME` in each cycle"},
+					&ucli.IntFlag{Name: "cycles", Value: 3, Usage: "make `N` cycles"},
+					kernelFlag(),
+				}, streamFlags()),
+				Action: cli.Action(square),
+			},
+			{
+				Name: "sustain", Usage: "the same load all the time",
+				Description: `One event, of phase soak. With --intensity 0 only a context and --vram remain:
+the idle of a GPU that holds a model.`,
+				Flags: slices.Concat(deviceFlags(), []ucli.Flag{
+					&ucli.DurationFlag{Name: "duration", Value: time.Minute, Usage: "load for `TIME`"},
+					&ucli.Float64Flag{Name: "intensity", Value: 1, Usage: "load by this `SHARE`, 0 to 1"},
+					&ucli.Float64Flag{Name: "vram", Usage: "hold `MIB` of GPU memory (default: what the kernel works on)"},
+					kernelFlag(),
+				}, eventFlags("soak"), streamFlags()),
+				Action: cli.Action(sustain),
+			},
+			{
+				Name: "infer", Usage: "requests like those of a language model",
+				Description: `Requests one after another, each a prefill and a decode event with request_id,
+model, batch_size, input_tokens or output_tokens (of the whole batch) and
+tokens_per_second. Warm-up requests come first for each batch size; both of
+their events are of phase warmup and have no token counts.
+
+On the simulated device a pass through the model takes the longest of three
+times: arithmetic at 58 % of the board's peak, memory traffic (the weights, and
+the keys and values cached so far) at 75 % of its bandwidth, and 0.4 ms to launch each layer.`,
+				Flags: slices.Concat(deviceFlags(), []ucli.Flag{
+					&ucli.StringFlag{Name: "model", Value: "llama-3.1-8b", Usage: "behave as `MODEL`: " + strings.Join(load.Models(), ", ")},
+					&ucli.StringFlag{Name: "batch", Value: "1,2,4", Usage: "make requests of each size in `LIST`"},
+					&ucli.IntFlag{Name: "context", Value: 1024, Usage: "prompts of `N` tokens, fewer where prompt and answer exceed the model's window"},
+					&ucli.IntFlag{Name: "gen-tokens", Value: 64, Usage: "generate `N` tokens for each prompt"},
+					&ucli.IntFlag{Name: "reps", Value: 3, Usage: "make `N` requests of each size"},
+					&ucli.GenericFlag{Name: "warmup", Value: newCount(1), Usage: "make `N` warm-up requests before them (true is 1, false 0)"},
+					&ucli.DurationFlag{Name: "gap", Value: time.Second, Usage: "rest for `TIME` between requests"},
+				}, streamFlags()),
+				Action: cli.Action(infer),
+			},
+			{
+				Name: "idle", Usage: "no load at all, marked as a phase",
+				Description: `One event, of phase idle, in which nvload does nothing: for the baseline.`,
+				Flags: slices.Concat(deviceFlags(), []ucli.Flag{
+					&ucli.DurationFlag{Name: "duration", Value: 2 * time.Minute, Usage: "do nothing for `TIME`"},
+				}, eventFlags("idle"), streamFlags()),
+				Action: cli.Action(idle),
+			},
+			{
+				Name: "exec", Usage: "bracket a command", ArgsUsage: "[OPTIONS] -- CMD [ARG…]",
+				Description: `One event, from just before the command's start to just after its exit, with the
+fields command and command_exit (128 + n when signal n ended it). The command
+has nvload's standard streams, except that its output goes to standard error
+while the events go to standard output. Its environment has JOULEPIPE_RUN_ID,
+the run's name in the header. SIGINT and SIGTERM are passed on to it, and its
+end is waited for.
+
+  nvload exec --phase decode --field output_tokens=512 -o e.ndjson -- ./decode`,
+				Flags:  slices.Concat(deviceFlags(), eventFlags("exec"), streamFlags()),
+				Action: cli.Action(bracket),
+			},
+			{
+				Name: "mark", Usage: "one marker, now", ArgsUsage: "[OPTIONS] NAME",
+				Description: `start_NAME and end_NAME make a phase NAME of the time between them.
+
+  nvload mark --append -o events.ndjson start_idle`,
+				Flags:  slices.Concat(deviceFlags(), []ucli.Flag{fieldFlag()}, cli.OutputFlags(), []ucli.Flag{cli.AppendFlag()}),
+				Action: cli.Action(mark),
+			},
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return c.Usagef("no command %q (square, sustain, infer, idle, exec, mark)", c.Args().First())
+			}
+			return c.Usagef("no command given (square, sustain, infer, idle, exec, mark)")
+		},
+	}
+}
+
+// deviceFlags choose what is loaded.
+func deviceFlags() []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.StringFlag{Name: "device", Value: "cuda", Usage: "load `DEVICE`: cuda, cuda:N, sim or sim:FILE"},
+		&ucli.StringFlag{Name: "gpu", Usage: "load the GPUs in `LIST`: indices, UUIDs, or all (default: GPU 0); for exec and idle, name them in the event"},
+		&ucli.StringFlag{Name: "sim-profile", Usage: "simulate a `BOARD`, when the simulation's file is new"},
+		&ucli.Uint64Flag{Name: "sim-seed", Usage: "simulate noise from seed `N`, when the simulation's file is new"},
+	}
+}
+
+// streamFlags choose what becomes of the events.
+func streamFlags() []ucli.Flag {
+	return append(cli.OutputFlags(), cli.AppendFlag(),
+		&ucli.StringFlag{Name: "experiment", Usage: "call the experiment `NAME` in its markers (default: the command's name)"})
+}
+
+// eventFlags describe the one event of a command.
+func eventFlags(phase string) []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.StringFlag{Name: "phase", Value: phase, Usage: "call the event's phase `NAME`"},
+		&ucli.StringFlag{Name: "id", Usage: "give the event this `ID` (default: the phase and the time of its start)"},
+		fieldFlag(),
+	}
+}
+
+func kernelFlag() ucli.Flag {
+	return &ucli.StringFlag{Name: "kernel", Value: string(load.FP32), Usage: "compute `KERNEL`: " + strings.Join(load.Kernels(), ", ")}
+}
+
+func fieldFlag() ucli.Flag {
+	return &ucli.StringSliceFlag{Name: "field", Usage: "add a field, `NAME=VALUE`; may be repeated"}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"joulepipe/pkg/cli"
+	"joulepipe/pkg/report"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+func tool() *cli.Tool {
+	return &cli.Tool{
+		Name:     "nvreport",
+		Usage:    "judge a run directory and report on it",
+		Synopsis: "[check] RUN_DIR",
+		Long: `Reads what a run directory holds and writes report.md, for people, and
+run_metadata.json, for programs, into it. The report begins with what the run
+cost, whether that can be believed and what to do next; every figure in it says
+which file it was computed from, and every verdict what was asked.
+
+A run directory holds the trace (trace.ndjson or trace.arrow, also .zst or .gz,
+or power_trace.csv), events.ndjson, generation_events.jsonl (nvattrib's
+outcome), baseline.json, baseline_trace.ndjson, soak.ndjson and sensor.json.
+Each may be missing: the report says which is and why that matters, and of the
+parts that need it that they were not measured.
+
+nvreport check writes nothing into the directory. It judges TR122's guarantee
+contract (§10.7), invariants (§2) and operational checklist (§10.4) and ends
+with status 3 when a check fails or one of these cannot be judged.`,
+		Examples: `# the report of a run
+nvreport runs/20251225_190610
+# may these numbers be published?
+nvreport check runs/20251225_190610
+# for a program: ids of the checks in the way
+nvreport check --json runs/20251225_190610 | jq -r '.doubts[]'
+# with the thresholds of TR122's configuration file
+nvreport --config physics.yaml runs/20251225_190610`,
+		Status:     "3 also, for check, when the run does not stand",
+		ConfigKeys: keys,
+		Flags: append(thresholdFlags(),
+			&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the reports into `DIR` instead of the run directory"}),
+		Commands: []*ucli.Command{{
+			Name:      "check",
+			Usage:     "judge the run, exit 0 or 3",
+			ArgsUsage: "RUN_DIR",
+			Flags:     append(thresholdFlags(), &ucli.BoolFlag{Name: "json", Usage: "write the checks as JSON"}),
+			Action:    cli.Action(check),
+		}},
+		Action: write,
+	}
+}
+
+// write makes the reports.
+func write(c *cli.Context) error {
+	r, dir, err := read(c)
+	if err != nil {
+		return err
+	}
+	if o := c.String("output"); o != "" {
+		dir = o
+	}
+	for _, file := range []struct {
+		name   string
+		render func(io.Writer) error
+	}{
+		{"report.md", r.Markdown},
+		{"run_metadata.json", r.Metadata},
+	} {
+		name := filepath.Join(dir, file.name)
+		if err := replace(name, file.render); err != nil {
+			return err
+		}
+		c.Infof("%s written", name)
+	}
+	return nil
+}
+
+// check judges the run.
+func check(c *cli.Context) error {
+	r, _, err := read(c)
+	if err != nil {
+		return err
+	}
+	render := r.Verdicts
+	if c.Bool("json") {
+		render = r.Judgement
+	}
+	if err := render(c.Stdout); err != nil {
+		return err
+	}
+	for _, d := range r.Doubts() {
+		c.Doubtf("%s: %s: %s", d.ID, d.Verdict, d.Reason)
+	}
+	return nil
+}
+
+// read reads and judges the run directory that the command line names.
+func read(c *cli.Context) (r *report.Run, dir string, err error) {
+	switch c.NArg() {
+	case 0:
+		return nil, "", c.Usagef("no run directory given")
+	case 1:
+	default:
+		return nil, "", c.Usagef("unexpected argument %q", c.Args().Get(1))
+	}
+	limits, err := thresholds(c)
+	if err != nil {
+		return nil, "", err
+	}
+	dir = c.Args().First()
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, "", cli.WithHint(err, "name the directory that holds the run")
+	}
+	if !info.IsDir() {
+		return nil, "", cli.WithHint(fmt.Errorf("%s is no directory", dir), "name the directory that holds the run")
+	}
+	r, err = report.Read(os.DirFS(dir), limits)
+	if err != nil {
+		return nil, "", cli.WithHint(fmt.Errorf("%s: %w", dir, err), "nvpoll -o "+filepath.Join(dir, "trace.ndjson")+" makes a trace")
+	}
+	for _, problem := range r.Problems {
+		c.Doubtf("%s", filepath.Join(dir, problem))
+	}
+	return r, dir, nil
+}
+
+// replace writes a file under another name and renames it, so that no reader
+// finds half a report.
+func replace(name string, render func(io.Writer) error) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if err := errors.Join(render(f), f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"joulepipe/pkg/cli"
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/thermal"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+func tool() *cli.Tool {
+	o := thermal.DefaultOptions()
+	return &cli.Tool{
+		Name:     "nvsoak",
+		Usage:    "watch temperatures until they settle",
+		Synopsis: "[--trace FILE] [--window 5m] [--slope 0.5] [--max 30m] [--trip 83] [--resume 80] [-- COMMAND…]",
+		Long: `Reads a trace and follows the temperature of each GPU: its slope over a rolling
+window with the slope's error, throttling, and whether it has settled. It ends
+when all GPUs are in equilibrium, at the time-out, or when one is too hot, and
+sums up in a last record for each GPU. An archived trace is judged in its own
+time.
+
+There are three rules of equilibrium, each over a full window: seed (a slope
+below the threshold), margin (below 0.8 of it, or below it for two windows) and
+rigorous (below it with its error; with whole degrees and 5 minutes that is at
+least 0.3 °C/min). The margin rule ends the soak; where the trace or the time
+ends first, the seed rule decides. The last record has all three.
+
+With a command, it is started at the first temperature and runs as the load. It
+is stopped at the trip temperature (SIGSTOP, with all its descendants), goes on
+below the resume temperature, and is ended (SIGTERM, later SIGKILL) when the
+soak is, and when temperatures stop coming. Its output goes to standard error.`,
+		Examples: `# until the load that runs already has settled the temperatures
+nvpoll | nvsoak > soak.ndjson
+# start the load, guard it, end it
+nvpoll | nvsoak -o soak.ndjson -- nvload sustain --duration 30m
+# an archived run, its soak alone
+nvsoak --trace trace.ndjson --events events.ndjson --phase soak`,
+		Status: "3 is a time-out or an interrupted soak; 5 a GPU that was too hot",
+		ConfigKeys: map[string]string{
+			"window": "tests.heat_soak.rolling_window_min",
+			"slope":  "tests.heat_soak.equilibrium_slope",
+			"max":    "tests.heat_soak.duration_min",
+			"trip":   "safety.max_temp_c",
+			"resume": "safety.resume_temp_c",
+		},
+		Flags: append([]ucli.Flag{
+			&ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read the trace in `FILE` (default: standard input; several are merged by time)"},
+			&ucli.StringSliceFlag{Name: "events", Aliases: []string{"e"}, Usage: "judge only the events in `FILE`, each as a soak of its own"},
+			&ucli.StringFlag{Name: "phase", Value: "soak", Usage: "take the events of phase `NAME`"},
+			&ucli.DurationFlag{Name: "window", Value: o.Window, Usage: "take the slope over `TIME`"},
+			&ucli.Float64Flag{Name: "slope", Value: o.Slope, Usage: "call it equilibrium below this `RATE` in °C/min"},
+			&ucli.DurationFlag{Name: "max", Value: o.Max, Usage: "give up after `TIME`"},
+			&ucli.Float64Flag{Name: "trip", Value: o.TripC, Usage: "too hot from `CELSIUS` on, read twice in a row"},
+			&ucli.Float64Flag{Name: "resume", Value: o.Resume, Usage: "cool again from `CELSIUS` down"},
+			&ucli.IntFlag{Name: "trips", Usage: "end at trip number `N` (default: 1, with a command 3)"},
+			&ucli.DurationFlag{Name: "every", Value: o.Every, Usage: "write a record of each GPU every `TIME`"},
+			&ucli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "give the command `TIME` to end"},
+			&ucli.DurationFlag{Name: "blind", Value: 10 * time.Second, Usage: "end the command when no temperature has come for `TIME`"},
+		}, cli.OutputFlags()...),
+		Action: run,
+	}
+}
+
+func run(c *cli.Context) error {
+	o := thermal.Options{
+		Window: c.Duration("window"), Every: c.Duration("every"), Max: c.Duration("max"),
+		Slope: c.Float64("slope"), TripC: c.Float64("trip"), Resume: c.Float64("resume"), Trips: c.Int("trips"),
+	}
+	command := c.Args().Slice()
+	if !c.IsSet("trips") {
+		o.Trips = 1
+		if len(command) > 0 {
+			o.Trips = 3
+		}
+	}
+	if _, err := thermal.New(o); err != nil {
+		return c.Usagef("%v", err)
+	}
+	if c.Duration("grace") < 0 || c.Duration("blind") <= 0 {
+		return c.Usagef("--grace must not be negative, --blind must be positive")
+	}
+	events := c.StringSlice("events")
+	switch {
+	case len(events) == 0 && c.IsSet("phase"):
+		return c.Usagef("--phase needs --events")
+	case len(events) > 0 && len(command) > 0:
+		return c.Usagef("a command is a soak of its own: it goes without --events")
+	}
+	names := c.StringSlice("trace")
+	if len(names) == 0 {
+		names = []string{"-"}
+	}
+	var phase *record.Phase
+	if len(events) > 0 {
+		var err error
+		if phase, err = c.Phase(c.String("phase"), events...); err != nil {
+			return err
+		}
+	}
+	trace, err := c.Open(names...)
+	if err != nil {
+		return err
+	}
+	defer trace.Close()
+	out, err := c.Create()
+	if err != nil {
+		return err
+	}
+	w := &watch{c: c, o: o, phase: phase, trace: trace, out: out}
+	if len(command) > 0 {
+		c.Linger()
+		w.guard = newGuard(c, command)
+		defer w.guard.end()
+	}
+	if err := w.run(); err != nil {
+		w.guard.end()
+		if w.guard != nil && errors.Is(err, syscall.EPIPE) {
+			// Without a load to end first the signal would have been the end.
+			return cli.Errorf(128+int(syscall.SIGPIPE), "")
+		}
+		return out.Abort(err)
+	}
+	return errors.Join(out.Close(), w.verdict)
+}
