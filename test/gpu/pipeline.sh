@@ -16,9 +16,9 @@ nvpoll --device nvml --period 100ms --compress zstd -o "$out/trace.ndjson.zst" &
 poller=$!
 sleep 1
 {
-  nvload mark start_experiment --field experiment=baseline
+  nvload mark start_baseline
   sleep "$idle"
-  nvload mark end_experiment --field experiment=baseline
+  nvload mark end_baseline
   nvload exec --phase matmul --id matmul_process -- python3 scripts/torch_load.py matmul 20
   nvload exec --phase gpt2 --id gpt2_process -- python3 scripts/torch_load.py gpt2 "$out/gpt2.ndjson"
 } >"$out/events.ndjson"

@@ -1,0 +1,95 @@
+# joulepipe: everything a developer types. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+GO      ?= go
+OUT     ?= runs/study
+
+# go-nvml declares functions that NVIDIA has deprecated; their warnings are not ours to act on.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+
+VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo unknown)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+DIRTY   ?= $(shell git diff --quiet HEAD 2>/dev/null && echo false || echo true)
+LDFLAGS := -X joulepipe/pkg/cli.version=$(VERSION) -X joulepipe/pkg/cli.commit=$(COMMIT) -X joulepipe/pkg/cli.dirty=$(DIRTY)
+
+# Only these two open a GPU; the rest needs no C compiler and runs anywhere.
+DEVICE_TOOLS := nvpoll nvload
+TOOLS := $(DEVICE_TOOLS) nvbaseline nvattrib nvsoak nvreport
+BINS  := $(TOOLS:%=bin/%)
+
+.PHONY: help build study setup test race bench fuzz lint man install clean $(BINS)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: $(BINS) bin/gridloop ## the six binaries, in bin/, and what the GPU checks need
+
+$(DEVICE_TOOLS:%=bin/%): CGO_ENABLED := 1
+$(BINS): CGO_ENABLED ?= 0
+$(BINS): bin/%:
+	@mkdir -p bin
+	@CGO_ENABLED=$(CGO_ENABLED) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+# The leanest grid there is, to hold ours against on a GPU machine without a compiler.
+bin/gridloop: test/grid/gridloop.c
+	@mkdir -p bin
+	@gcc -O2 -Wall -static -o $@ $<
+
+study: build ## the whole study, on the GPU if there is one, else on a simulated one (OUT=runs/study)
+	@scripts/physics.sh --auto --quick --force $(OUT)
+
+# Python checks the arithmetic from outside; a clean Debian has none.
+setup: ## what the tests need besides Go: python3 and git
+	@for p in python3 git; do command -v $$p >/dev/null && continue; \
+	  [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$p; done
+
+test: setup ## all tests
+	$(GO) test ./...
+
+race: setup ## all tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+bench: ## benchmarks of the hot paths: records/s and allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...
+
+FUZZTIME ?= 10s
+fuzz: ## every fuzz target for FUZZTIME
+	@grep -rlE '^func Fuzz' --include='*_test.go' pkg | xargs -n1 dirname | sort -u | while read -r dir; do \
+	  for f in $$($(GO) test -list '^Fuzz' ./$$dir | grep '^Fuzz'); do \
+	    echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir; \
+	  done; done
+
+lint: ## gofmt, go vet, staticcheck, go mod tidy
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed: $$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+	@bash -n scripts/*.sh test/gpu/*.sh .ci/run
+
+man: build ## manual pages in man/, completions in completions/
+	@mkdir -p man completions
+	@for t in $(TOOLS); do \
+	  bin/$$t --generate-man >man/$$t.1; \
+	  bin/$$t --generate-completion bash >completions/$$t.bash; \
+	  bin/$$t --generate-completion zsh >completions/_$$t; \
+	  bin/$$t --generate-completion fish >completions/$$t.fish; \
+	done
+
+install: man ## binaries, manual pages and completions under DESTDIR/PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(TOOLS:%=man/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	for t in $(TOOLS); do \
+	  install -m 644 completions/$$t.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$t; \
+	  install -m 644 completions/_$$t $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$t; \
+	  install -m 644 completions/$$t.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$t.fish; \
+	done
+
+clean: ## what the other targets have made, but the runs
+	rm -rf bin man completions

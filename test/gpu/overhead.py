@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Throughput of a decode loop beside nvpoll and without it.
+
+    overhead.py SECONDS
+
+Each comparison is of two conditions, measured one right after the other, so
+that a slow change of the machine meets both; which of them comes first
+alternates from pair to pair. The rounds go through all comparisons until the
+time is up. The table has the mean of the pairs' relative differences with its
+95 % confidence interval (Student's t): an interval that holds 0 shows no cost.
+"""
+import gc
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+CONTEXT = 256
+LEG_S = 1.5  # one measurement
+
+OFF = None
+SAMPLE = ("--period", "100ms", "--channels", "sample")
+
+
+def at(period):
+    return ("--period", period)
+
+
+def and_(channel):
+    return ("--period", "100ms", "--channels", "sample," + channel)
+
+
+# what, with, without: nvpoll's arguments, or OFF.
+COMPARISONS = [
+    ("nvpoll at 1 s", at("1s"), OFF),
+    ("nvpoll at 100 ms", at("100ms"), OFF),
+    ("nvpoll at 10 ms", at("10ms"), OFF),
+    ("sample alone, 100 ms", SAMPLE, OFF),
+    ("+ power", and_("power"), SAMPLE),
+    ("+ counter", and_("counter"), SAMPLE),
+    ("+ gpm", and_("gpm"), SAMPLE),
+]
+
+
+class Decode:
+    """A fixed number of decode steps on the GPU, from the same state each time."""
+
+    def __init__(self):
+        import torch
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        torch.manual_seed(0)
+        self.torch = torch
+        self.model = GPT2LMHeadModel(GPT2Config()).cuda().half().eval()
+        self.prompt = torch.randint(0, self.model.config.vocab_size, (1, CONTEXT), device="cuda")
+        self.steps = 64
+        self.seconds()
+        most = self.model.config.n_positions - CONTEXT
+        per_step = self.seconds() / self.steps
+        self.steps = max(16, min(most, int(LEG_S / per_step)))
+        self.repeats = max(1, round(LEG_S / (per_step * self.steps)))
+
+    repeats = 1
+
+    def seconds(self):
+        torch = self.torch
+        took = 0.0
+        with torch.inference_mode():
+            for _ in range(self.repeats):
+                state = self.model(self.prompt, use_cache=True)
+                past, last = state.past_key_values, state.logits[:, -1:].argmax(-1)
+                torch.cuda.synchronize()
+                begin = time.perf_counter()
+                for _ in range(self.steps):
+                    state = self.model(last, past_key_values=past, use_cache=True)
+                    past, last = state.past_key_values, state.logits[:, -1:].argmax(-1)
+                torch.cuda.synchronize()
+                took += time.perf_counter() - begin
+        return took
+
+
+class Poller:
+    """nvpoll with these arguments, which samples already; OFF: nothing."""
+
+    def __init__(self, args, folder):
+        self.process = None
+        self.cpu_s = self.wall_s = 0.0
+        if args is OFF:
+            return
+        trace = os.path.join(folder, "trace.ndjson")
+        with open(trace, "w") as out:
+            self.process = subprocess.Popen(["nvpoll", *args], stdout=out)
+        deadline = time.monotonic() + 30
+        while True:
+            with open(trace) as f:
+                if '"record":"sample"' in f.read():
+                    break
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"overhead.py: nvpoll {' '.join(args)} does not sample (status {self.process.poll()})")
+            time.sleep(0.05)
+        time.sleep(0.2)
+        self.cpu_s, self.wall_s = -self.cpu(), -time.monotonic()
+
+    def cpu(self):
+        # The process's CPU-time clock, in its kernel encoding: all threads, to the nanosecond.
+        return time.clock_gettime_ns((~self.process.pid << 3) | 2) / 1e9
+
+    def stop(self):
+        if self.process is None:
+            return
+        self.cpu_s += self.cpu()
+        self.wall_s += time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        if self.process.wait(timeout=30) != 0:
+            sys.exit(f"overhead.py: nvpoll ended with status {self.process.returncode}")
+
+
+def student(n):
+    """The 97.5 % quantile of Student's t with n degrees of freedom, n >= 3 (Cornish and Fisher)."""
+    z = 1.959963984540054
+    return (z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+            + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4))
+
+
+def interval(values):
+    """Mean and half-width of its 95 % confidence interval."""
+    n = len(values)
+    mean = sum(values) / n
+    if n < 4:
+        return mean, math.inf
+    sd = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    return mean, student(n - 1) * sd / math.sqrt(n)
+
+
+def main(budget):
+    load = Decode()
+    work = load.steps * load.repeats
+    print(f"{work} decode steps a measurement, {load.seconds():.2f} s; pairs for {budget:g} s", flush=True)
+    gc.disable()
+    pairs = {what: [] for what, _, _ in COMPARISONS}  # (seconds with, seconds without)
+    usage = {what: [0.0, 0.0] for what in pairs}  # CPU and wall seconds of nvpoll, in condition "with"
+    begin, rounds, longest = time.monotonic(), 0, 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        while time.monotonic() - begin + longest < budget:
+            start = time.monotonic()
+            for i, (what, with_, without) in enumerate(COMPARISONS):
+                took = {}
+                conditions = [("with", with_), ("without", without)]
+                # Half of the comparisons begin the other way round in each round.
+                for name, args in conditions if (rounds + i) % 2 == 0 else reversed(conditions):
+                    poller = Poller(args, folder)
+                    took[name] = load.seconds()
+                    poller.stop()
+                    if name == "with":
+                        usage[what][0] += poller.cpu_s
+                        usage[what][1] += poller.wall_s
+                pairs[what].append((took["with"], took["without"]))
+            gc.collect()
+            rounds += 1
+            longest = max(longest, time.monotonic() - start)
+    if rounds < 4:
+        sys.exit(f"overhead.py: only {rounds} rounds of {longest:.0f} s fitted into {budget:g} s; want 4 or more")
+
+    print(f"\n{rounds} pairs each; steps/s are means, the difference is that of the pairs, relative to without")
+    print(f"{'comparison':24}{'without/s':>11}{'with/s':>11}{'difference':>12}{'95 % interval':>22}{'nvpoll CPU':>12}")
+    for what, _, _ in COMPARISONS:
+        on, off = zip(*pairs[what])
+        mean, half = interval([b / a - 1 for a, b in pairs[what]])
+        cpu, wall = usage[what]
+        print(f"{what:24}{work * len(off) / sum(off):>11.2f}{work * len(on) / sum(on):>11.2f}{100 * mean:>+11.2f}%"
+              f"{f'[{100 * (mean - half):+.2f}%, {100 * (mean + half):+.2f}%]':>22}{100 * cpu / wall:>11.2f}%")
+    print("nvpoll CPU: its share of one core while the loop ran, all channels of the condition")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(float(sys.argv[1]))
