@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole pipeline on a real GPU: one nvpoll with every channel at 100 ms for
+# The whole pipeline on a real GPU: one nvpoll with its usual channels at 100 ms for
 # more than three minutes, beside an idle stretch, a PyTorch matmul and a
 # random-weight GPT-2 generation; then every analysis of what it wrote.
 # Needs bin/ and python3 with torch and transformers. Prints its table last.
