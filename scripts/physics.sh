@@ -47,8 +47,8 @@ if [ "$auto" = yes ] && ! nvpoll devices --device nvml >/dev/null 2>&1; then
 fi
 
 mkdir -p "$dir"
-artifacts=(trace.ndjson.zst events.ndjson baseline.json baseline_trace.ndjson.zst generation_events.jsonl
-  soak.ndjson run_metadata.json report.md gpu.sim torch_events.ndjson)
+artifacts=(trace.ndjson.zst events.ndjson baseline.json baseline_trace.ndjson.zst sensor.json generation_events.jsonl
+  soak.ndjson run_metadata.json report.md gpu.sim torch_events.ndjson response_events.ndjson)
 for f in "${artifacts[@]}"; do
   [ -e "$dir/$f" ] || continue
   [ "$force" = yes ] || refuse "$dir has a run already ($f); --force replaces it"
@@ -95,6 +95,10 @@ load idle --duration "$idle"
 if [ "${device%%:*}" = sim ]; then
   step "square wave, $cycles x $low low and $high high"
   load square --low "$low" --high "$high" --cycles "$cycles"
+  if [ "$quick" = no ]; then
+    step "sensor test"
+    load response
+  fi
   step "inference: prefill and decode, $reps requests of each batch size"
   load infer --model llama-3.1-8b --batch 1,4 --context 1024 --gen-tokens 64 --reps "$reps"
   step "heat soak, $soak"
@@ -105,6 +109,11 @@ elif python3 -c 'import torch, transformers; assert torch.cuda.is_available()' 2
     load exec --phase square_high --id "square_high_$i" -- python3 "$here/torch_load.py" matmul "${high%s}"
     load idle --duration "$low" --phase square_low
   done
+  if [ "$quick" = no ]; then
+    step "sensor test (PyTorch)"
+    load exec --phase sensor_test -- python3 "$here/torch_load.py" response "$dir/response_events.ndjson"
+    cat "$dir/response_events.ndjson" >>"$events"
+  fi
   step "inference: GPT-2, random weights (PyTorch)"
   load exec --phase gpt2 -- python3 "$here/torch_load.py" gpt2 "$dir/torch_events.ndjson"
   cat "$dir/torch_events.ndjson" >>"$events"
@@ -137,6 +146,7 @@ analyse() {
 trace=$dir/trace.ndjson.zst
 analyse nvbaseline idle --trace "$trace" --events "$events" --phase idle --settle "$settle" --min-duration "$least" \
   --samples "$dir/baseline_trace.ndjson.zst" -o "$dir/baseline.json"
+analyse nvbaseline response --trace "$trace" --events "$events" -o "$dir/sensor.json"
 analyse nvattrib --trace "$trace" --events "$events" --baseline "$dir/baseline.json" -o "$dir/generation_events.jsonl"
 if grep -q '"phase":"soak"' "$events"; then
   analyse nvsoak --trace "$trace" --events "$events" --phase soak --window "$window" --max "$limit" -o "$dir/soak.ndjson"

@@ -3,11 +3,15 @@
 
     torch_load.py matmul SECONDS       bf16 matrix products for that long
     torch_load.py gpt2 EVENTS_FILE     GPT-2 of its real shape with random weights
+    torch_load.py response EVENTS_FILE the load of the instrument response test, 80 s
 
 gpt2 writes a prefill and a decode event for each request, on the clock that
 nvpoll stamps with: perf_counter_ns is CLOCK_MONOTONIC on Linux.
 """
+import itertools
 import json
+import math
+import random
 import sys
 import time
 
@@ -65,10 +69,72 @@ def gpt2(events_file, batches=(1, 4), context=512, tokens=256, reps=3):
                 time.sleep(1)
 
 
+def response(events_file, update=0.1, steps=6, seed=1):
+    """Stretches of fp32 matrix products of random lengths, as those of nvload response."""
+    draw = random.Random(seed)
+    a = torch.randn(2048, 2048, device="cuda")
+    b = torch.randn(2048, 2048, device="cuda")
+    c = torch.empty_like(a)
+    torch.mm(a, b, out=c)
+    events = []
+
+    def rest(seconds, since):
+        """Until seconds after since, to some 10 µs."""
+        end = since + int(seconds * 1e9)
+        while (left := end - time.perf_counter_ns()) > 0:
+            if left > 2_000_000:
+                time.sleep((left - 1_500_000) / 1e9)
+        return end
+
+    def load(part, seconds, since):
+        rest(0, since)
+        start = time.perf_counter_ns()
+        end = since + int(seconds * 1e9)
+        while time.perf_counter_ns() < end:
+            torch.mm(a, b, out=c)
+            torch.cuda.synchronize()
+        events.append((part, start, time.perf_counter_ns()))
+        return end
+
+    torch.cuda.synchronize()
+    at = rest(3, time.perf_counter_ns())
+    for _ in range(steps):
+        at = load("step", draw.uniform(2.5, 3.5), at)
+        at = rest(draw.uniform(2.5, 3.5), at)
+    at = load("step", draw.uniform(2, 2.5), at)
+    at = rest(update / 2, at)
+    state = 0x1ff  # the m-sequence of x^9 + x^5 + 1
+    chips = []
+    for _ in range(511):
+        chips.append(state & 1)
+        state = state >> 1 | ((state & 1) ^ (state >> 4 & 1)) << 8
+    for on, run in itertools.groupby(chips):
+        stretch = len(list(run)) * draw.uniform(update / 5, update * 3 / 10)
+        at = load("random", stretch, at) if on else rest(stretch, at)
+    for ratio in (0.67, 0.83, 1.21, 1.47, 0.31, 2.3):
+        half = ratio * update / 2
+        for _ in range(math.ceil(10 / ratio * 2)):
+            at = load("square", half, at)
+            at = rest(half, at)
+        at = rest(draw.uniform(0, update), at)
+    for _ in range(4):
+        for share in (0.1, 0.2, 0.5, 1, 2):
+            at = rest(draw.uniform(0.6, 0.6 + update), at)
+            at = load("burst", share * update, at)
+    rest(2, at)
+    device = torch.cuda.current_device()
+    with open(events_file, "w") as out:
+        for k, (part, start, end) in enumerate(events):
+            out.write(json.dumps({"record": "event", "event_id": f"response_{part}_{k}", "phase": "response", "part": part,
+                                  "t_start_ns": start, "t_end_ns": end, "gpus": [device]}) + "\n")
+
+
 if __name__ == "__main__":
     if len(sys.argv) == 3 and sys.argv[1] == "matmul":
         matmul(float(sys.argv[2]))
     elif len(sys.argv) == 3 and sys.argv[1] == "gpt2":
         gpt2(sys.argv[2])
+    elif len(sys.argv) == 3 and sys.argv[1] == "response":
+        response(sys.argv[2])
     else:
         sys.exit(__doc__)

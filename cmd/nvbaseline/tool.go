@@ -31,11 +31,31 @@ you know better, say --state.
 The result is written even when it does not stand. A GPU without any valid
 reading after the settle time has no result.`
 
+const longResponse = `Reads a trace of a GPU under a load whose switches are known and writes
+sensor.json: for each power channel how often it is updated, over how long a
+window it averages, how late it is and how fast it rises, with 95 % intervals,
+its class (instant, averaged, exponential, integrator or unknown), the share of
+time that it sees, its energy over the energy counter's, whether it passes
+TR122's rule (steps above 10 W, rise below 300 ms), and which channel to use.
+
+A channel that is a mean of the last second fails that rule by design: it is
+averaged, not broken. What the readings cannot tell is left out, and reasons say
+what would tell it. Poll at a tenth of the update or faster, and not in step
+with it: 9.7ms, not 10ms. nvload response makes a load that tells all. The load can also be any program's events, or
+toggles, and the trace any CSV with t_ns and power_w, power_average_w or
+power_instant_w.
+
+  nvpoll --period 9.7ms --counter-period 19ms --duration 85s -o trace.ndjson &
+  nvload response -o events.ndjson; wait
+  nvbaseline response --trace trace.ndjson --events events.ndjson -o sensor.json
+
+Status 3: no channel of some GPU could be told.`
+
 func tool() *cli.Tool {
 	return &cli.Tool{
 		Name:     "nvbaseline",
 		Usage:    "measure idle power, and whether the GPU was idle",
-		Synopsis: "[idle] [--trace FILE] [--events FILE --phase NAME] [--settle 30s] [--min-duration 120s]",
+		Synopsis: "[idle|response] [--trace FILE] [--events FILE --phase NAME] [--settle 30s] [--min-duration 120s]",
 		Long:     long,
 		Examples: `# two minutes of idle, after 30 s to settle
 nvpoll --duration 155s | nvbaseline -o baseline.json
@@ -51,6 +71,17 @@ nvbaseline --trace trace.ndjson --channel driver`,
 			Description: long,
 			Flags:       flags(),
 			Action:      cli.Action(run),
+		}, {
+			Name:        "response",
+			Usage:       "test how the sensors respond to a load",
+			Description: longResponse,
+			Flags: []ucli.Flag{
+				&ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read the trace in `FILE` (default: standard input; several are merged by time)"},
+				&ucli.StringSliceFlag{Name: "events", Aliases: []string{"e"}, Usage: "take the load from the events in `FILE`"},
+				&ucli.StringFlag{Name: "toggles", Usage: "take the load from `FILE`, a CSV with a column t_ns: when it was switched, on at first"},
+				cli.OutputFlag(),
+			},
+			Action: cli.Action(response),
 		}},
 		Action: run,
 	}

@@ -61,6 +61,22 @@ func sustain(c *cli.Context) error {
 	})
 }
 
+func response(c *cli.Context) error {
+	if c.Int("steps") < 1 {
+		return c.Usagef("--steps %d: want 1 or more", c.Int("steps"))
+	}
+	if u := c.Duration("update"); u < 5*time.Millisecond || u > 5*time.Second {
+		return c.Usagef("--update %v: want 5ms to 5s", u)
+	}
+	kernel, err := load.ParseKernel(c.String("kernel"))
+	if err != nil {
+		return c.Usagef("--kernel: %v", err)
+	}
+	return onDevice(c, func(load.Board) load.Plan {
+		return load.Response{Steps: c.Int("steps"), Update: c.Duration("update"), Seed: c.Uint64("seed"), Kernel: kernel}.Plan()
+	})
+}
+
 func infer(c *cli.Context) error {
 	f := load.Infer{
 		Prompt: c.Int("context"), Gen: c.Int("gen-tokens"), Reps: c.Int("reps"),

@@ -21,9 +21,9 @@ clock that nvpoll stamps its samples with; nvattrib joins the two. The poller is
 a process of its own: nvload neither starts nor stops it. The markers
 start_experiment and end_experiment stand around the events of each run.
 
-square, sustain and infer need a device that they can load. This build has the
-simulated one, --device sim[:FILE], which is the one that nvpoll sees with the
-same --device; it has no CUDA loads. exec, idle and mark put no load on any
+square, sustain, response and infer need a device that they can load. This build
+has the simulated one, --device sim[:FILE], which is the one that nvpoll sees
+with the same --device; it has no CUDA loads. exec, idle and mark put no load on any
 device and work with all of them: exec brackets a command that makes its own.
 
 The first SIGINT or SIGTERM ends the load: the event under way ends with it and
@@ -74,6 +74,25 @@ the idle of a GPU that holds a model.`,
 					kernelFlag(),
 				}, eventFlags("soak"), streamFlags()),
 				Action: cli.Action(sustain),
+			},
+			{
+				Name: "response", Usage: "the load of the instrument response test",
+				Description: `Events of phase response: long steps, a pseudo-random binary sequence, square
+waves of periods around --update, and short bursts, all of random lengths, so
+that nothing keeps step with the sensor. It takes about 80 s. Poll at about a
+tenth of the update meanwhile, out of step with it; then nvbaseline response
+finds what each sensor does:
+
+  nvpoll --device sim:gpu.sim --period 9.7ms --counter-period 19ms --duration 85s -o trace.ndjson &
+  nvload response --device sim:gpu.sim -o events.ndjson; wait
+  nvbaseline response --trace trace.ndjson --events events.ndjson -o sensor.json`,
+				Flags: slices.Concat(deviceFlags(), []ucli.Flag{
+					&ucli.IntFlag{Name: "steps", Value: 6, Usage: "make `N` long steps up and down"},
+					&ucli.DurationFlag{Name: "update", Value: 100 * time.Millisecond, Usage: "test sensors that are updated every `TIME` or so"},
+					&ucli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw the random lengths from seed `N`"},
+					kernelFlag(),
+				}, streamFlags()),
+				Action: cli.Action(response),
 			},
 			{
 				Name: "infer", Usage: "requests like those of a language model",
@@ -128,9 +147,9 @@ end is waited for.
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return c.Usagef("no command %q (square, sustain, infer, idle, exec, mark)", c.Args().First())
+				return c.Usagef("no command %q (square, sustain, response, infer, idle, exec, mark)", c.Args().First())
 			}
-			return c.Usagef("no command given (square, sustain, infer, idle, exec, mark)")
+			return c.Usagef("no command given (square, sustain, response, infer, idle, exec, mark)")
 		},
 	}
 }

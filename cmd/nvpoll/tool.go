@@ -63,7 +63,7 @@ nvpoll --device replay:trace.ndjson --speed max --format csv`,
 			&ucli.DurationFlag{Name: "duration", Usage: "stop after `TIME`; 0 is not before interrupted"},
 			&ucli.StringFlag{Name: "channels", Usage: "poll the channels in `LIST`: " + strings.Join(channelNames, ", ") + " (default: all but gpm that the GPU has)"},
 			&ucli.DurationFlag{Name: "power-period", Value: poll.DefaultPeriod(gpu.Power), Usage: "harvest the driver's power samples every `TIME`"},
-			&ucli.DurationFlag{Name: "counter-period", Value: poll.DefaultPeriod(gpu.Counter), Usage: "read the energy counter every `TIME`"},
+			&ucli.DurationFlag{Name: "counter-period", Usage: fmt.Sprintf("read the energy counter every `TIME` (default: %v, or %v beside the driver's power samples, for the call is dear)", poll.DefaultPeriod(gpu.Counter), poll.BesidePower)},
 			&ucli.DurationFlag{Name: "gpm-period", Value: poll.DefaultPeriod(gpu.GPM), Usage: "read the use of the GPU's units every `TIME`, 100ms or more"},
 			&ucli.DurationFlag{Name: "gap", Value: poll.DefaultGap, Usage: "count longer spacings of samples than `TIME` as gaps"},
 			&ucli.StringFlag{Name: "speed", Value: "1", Usage: "replay `FACTOR` times as fast as recorded, or max"},
@@ -105,7 +105,7 @@ func run(c *cli.Context) error {
 		gpu.Counter: time.Millisecond,
 		gpu.GPM:     100 * time.Millisecond,
 	} {
-		if flag := periodFlag[channel]; c.Duration(flag) < least {
+		if flag := periodFlag[channel]; c.IsSet(flag) && c.Duration(flag) < least {
 			return c.Usagef("--%s %v: want %v or more", flag, c.Duration(flag), least)
 		}
 	}

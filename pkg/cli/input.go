@@ -43,14 +43,11 @@ func (c *Context) Open(names ...string) (*Input, error) {
 			readers = append(readers, stream.NewReader(c.Stdin, "-"))
 			continue
 		}
-		f, err := os.Open(name)
+		f, err := c.OpenFile(name)
 		if err != nil {
 			return nil, errors.Join(err, in.Close())
 		}
 		in.files = append(in.files, f)
-		if info, err := f.Stat(); err == nil {
-			c.inputs = append(c.inputs, info)
-		}
 		readers = append(readers, stream.NewReader(f, name))
 	}
 	if len(readers) == 1 {
@@ -59,6 +56,18 @@ func (c *Context) Open(names ...string) (*Input, error) {
 		in.Reader = stream.Merge(readers...)
 	}
 	return in, nil
+}
+
+// OpenFile opens a file that is no stream of records, for reading.
+func (c *Context) OpenFile(name string) (*os.File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err == nil {
+		c.inputs = append(c.inputs, info)
+	}
+	return f, nil
 }
 
 // Scan goes on to the next record that could be read.

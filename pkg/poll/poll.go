@@ -33,8 +33,9 @@ import (
 
 // Config says what is polled. The zero Config polls nothing.
 type Config struct {
-	// Channels are the channels to poll and how often; 0 is DefaultPeriod. A
-	// channel that a GPU does not offer is left out for that GPU.
+	// Channels are the channels to poll and how often; 0 is DefaultPeriod, or for
+	// the counter BesidePower where the GPU's driver has its power buffer polled
+	// as well. A channel that a GPU does not offer is left out for that GPU.
 	Channels map[string]time.Duration
 	// Duration is when to stop, rounded up to whole periods; 0 is not before
 	// the context ends.
@@ -47,16 +48,29 @@ type Config struct {
 }
 
 // DefaultPeriod is how often a channel is polled unless told otherwise. The
-// driver's power buffer holds 2.4 s on an H200; the counter and the units' use
-// change every 100 ms, and GPM wants more than that between two calls.
+// driver's power buffer holds 2.4 s on an H200; the counter moves every 100 ms;
+// a call for GPM keeps a processor busy for up to 9 ms there.
 func DefaultPeriod(channel string) time.Duration {
 	switch channel {
-	case gpu.Power:
+	case gpu.Power, gpu.GPM:
 		return time.Second
-	case gpu.GPM:
-		return 200 * time.Millisecond
 	}
 	return 100 * time.Millisecond
+}
+
+// BesidePower is how often the counter is read where the driver's power buffer
+// has the detail and the counter is the check on it: its call keeps a processor
+// busy for 3 to 7 ms on an H200, ten times a second 3 to 7 % of it.
+const BesidePower = time.Second
+
+// usual is how often a channel of a GPU is polled where nothing is said.
+func usual(g gpu.GPU, channel string, cfg Config) time.Duration {
+	if _, asked := cfg.Channels[gpu.Power]; asked && channel == gpu.Counter {
+		if ok, _ := Offers(g, gpu.Power); ok {
+			return BesidePower
+		}
+	}
+	return DefaultPeriod(channel)
 }
 
 // Offers says whether a GPU has the channel, and the reason if not. A channel
@@ -152,8 +166,11 @@ type poller struct {
 	stats   []*Stats // of the GPUs, in their order
 	out     Sink
 	stop    func() // ends the workers
-	waiting bool   // a record is in the sink's buffer
 	err     error  // what Run ends with
+
+	waiting  bool        // a record is in the sink's buffer
+	flushed  int64       // when it last was empty, ns
+	flushing *time.Timer // when it is flushed at the latest, while a record waits
 }
 
 func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
@@ -163,20 +180,23 @@ func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
 		end:   math.MaxInt64,
 		gone:  make(chan struct{}),
 		cfg:   cfg,
-		out:   out,
+
+		flushing: time.NewTimer(math.MaxInt64),
+		out:      out,
 	}
 	if cfg.Duration > 0 {
 		p.end = p.begin + int64(cfg.Duration)
 	}
-	period := map[string]time.Duration{}
-	for channel, d := range cfg.Channels {
-		period[channel] = cmp.Or(d, DefaultPeriod(channel))
+	sampling := time.Duration(0)
+	if d, ok := cfg.Channels[gpu.Sample]; ok {
+		sampling = cmp.Or(d, DefaultPeriod(gpu.Sample))
 	}
-	beat := int64(period[gpu.Sample])
+	beat := int64(sampling)
 	for _, g := range gpus {
 		index := g.Info().Index
-		p.stats = append(p.stats, &Stats{GPU: index, Period: period[gpu.Sample], Gap: cfg.Gap})
-		for channel, d := range period {
+		p.stats = append(p.stats, &Stats{GPU: index, Period: sampling, Gap: cfg.Gap})
+		for channel, d := range cfg.Channels {
+			d = cmp.Or(d, usual(g, channel, cfg))
 			if ok, _ := Offers(g, channel); ok {
 				p.workers = append(p.workers, &worker{
 					poller:  p,
@@ -190,7 +210,7 @@ func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
 	}
 	// The writer may stand still for ten seconds, on a busy disk say, before a
 	// grid of usual period loses a tick.
-	if d := period[gpu.Sample]; d > 0 {
+	if d := sampling; d > 0 {
 		p.samples = newStore[record.Sample](len(gpus) * int(min(max(10*time.Second/d, 64), 8192)))
 	}
 	p.powers = newStore[record.Power](len(gpus) * 256)
@@ -203,8 +223,7 @@ func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
 // write empties the queue into the sink until the workers are done or have had
 // their second, and returns when the polling stopped.
 func (p *poller) write(ctx context.Context, done <-chan struct{}) (stopped int64) {
-	flush := time.NewTicker(cmp.Or(p.cfg.Flush, defaultFlush))
-	defer flush.Stop()
+	defer p.flushing.Stop()
 	var timeUp, patienceUp <-chan time.Time
 	if p.cfg.Duration > 0 {
 		timeUp = time.After(lead + p.cfg.Duration)
@@ -219,7 +238,7 @@ func (p *poller) write(ctx context.Context, done <-chan struct{}) (stopped int64
 		select {
 		case r := <-p.queue:
 			p.put(r)
-		case <-flush.C:
+		case <-p.flushing.C:
 			p.flush()
 		case <-timeUp:
 			over()
@@ -253,8 +272,8 @@ func (p *poller) put(r record.Record) {
 		p.statsOf(s.GPU).Add(s)
 	}
 	if p.err == nil {
-		p.waiting = true
 		p.fail(p.out.Write(r))
+		p.hold()
 	}
 	switch r := r.(type) {
 	case *record.Sample:
@@ -268,9 +287,24 @@ func (p *poller) put(r record.Record) {
 	}
 }
 
+// hold sees to it that what was written is flushed in time: at once when the
+// last flush was long ago, which spares a wake-up of its own.
+func (p *poller) hold() {
+	if p.waiting {
+		return
+	}
+	p.waiting = true
+	now, every := p.clock.Now(), int64(cmp.Or(p.cfg.Flush, defaultFlush))
+	if now-p.flushed >= every {
+		p.flush()
+		return
+	}
+	p.flushing.Reset(time.Duration(p.flushed + every - now))
+}
+
 func (p *poller) flush() {
 	if p.waiting && p.err == nil {
-		p.waiting = false
+		p.waiting, p.flushed = false, p.clock.Now()
 		p.fail(p.out.Flush())
 	}
 }

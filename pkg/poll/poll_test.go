@@ -14,7 +14,36 @@ import (
 	"joulepipe/pkg/record"
 )
 
-var everyChannel = map[string]time.Duration{gpu.Sample: 0, gpu.Power: 0, gpu.Counter: 0, gpu.GPM: 0}
+var everyChannel = map[string]time.Duration{gpu.Sample: 0, gpu.Power: 0, gpu.Counter: 100 * time.Millisecond, gpu.GPM: 200 * time.Millisecond}
+
+// The counter's call is dear: beside the driver's power samples it is a check.
+func TestUsualPeriods(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		channels map[string]time.Duration
+		lacks    string
+		counters int
+	}{
+		{map[string]time.Duration{gpu.Counter: 0}, "", 31},
+		{map[string]time.Duration{gpu.Counter: 0, gpu.Power: 0}, "", 4},
+		{map[string]time.Duration{gpu.Counter: 0, gpu.Power: 0}, gpu.Power, 31},
+		{map[string]time.Duration{gpu.Counter: 500 * time.Millisecond, gpu.Power: 0}, "", 7},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var out kept
+			g := &fake{}
+			if c.lacks != "" {
+				g.channels = map[string]string{gpu.Counter: "ok"}
+			}
+			if _, err := Run(t.Context(), []gpu.GPU{g}, bubble{}, Config{Channels: c.channels, Duration: 3 * time.Second}, &out); err != nil {
+				t.Fatal(err)
+			}
+			if len(out.counters) != c.counters {
+				t.Errorf("%v without %q: %d counter records, want %d", c.channels, c.lacks, len(out.counters), c.counters)
+			}
+		})
+	}
+}
 
 func TestRun(t *testing.T) {
 	t.Parallel()

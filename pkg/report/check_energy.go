@@ -383,7 +383,10 @@ func (r *Run) instrumentResponse(c *Check) {
 			channel = "no channel"
 		}
 		figures = append(figures, fmt.Sprintf("GPU %d: %s", s.GPU, channel))
-		if use := s.Channels[s.Use]; !use.Pass {
+		switch use := s.Channels[s.Use]; {
+		case use == nil:
+			found = append(found, fmt.Sprintf("GPU %d: %s is not in the test", s.GPU, channel))
+		case !use.Pass.Or(false):
 			found = append(found, fmt.Sprintf("GPU %d: %s failed%s", s.GPU, channel, because(use.Reasons)))
 		}
 	}

@@ -146,9 +146,9 @@ func (r *Run) channelTable(p *page) {
 		t := columns("Channel", "Kind", ">Update, ms", ">Window, ms", ">Lag, ms", ">Rise, ms", ">Gain", "Test")
 		for _, name := range slices.Sorted(maps.Keys(s.Channels)) {
 			c := s.Channels[name]
-			verdict := map[bool]string{true: "pass", false: "fail"}[c.Pass]
-			t.row(code(name), text(c.Class), optional(c.UpdateMS), optional(c.WindowMS), optional(c.LagMS), optional(c.RiseMS), optional(c.Gain),
-				status(text(verdict+because(c.Reasons)), c.Pass))
+			verdict, passed := tested(c)
+			t.row(code(name), text(string(c.Class)), optional(c.UpdateMS), optional(c.WindowMS), optional(c.LagMS), optional(c.RiseMS), optional(c.Gain),
+				status(text(verdict), passed))
 		}
 		p.table(t)
 	}

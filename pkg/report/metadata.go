@@ -6,6 +6,7 @@ import (
 
 	"joulepipe/pkg/baseline"
 	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
 )
 
 // SchemaVersion is that of run_metadata.json, which has the names of TR122's
@@ -32,7 +33,7 @@ type metadata struct {
 	Costs       []Cost           `json:"run_energy,omitempty"`
 	Energy      []record.Summary `json:"energy,omitempty"`
 	Comparisons []comparison     `json:"channels,omitempty"`
-	Sensors     []Sensor         `json:"sensors,omitempty"`
+	Sensors     []sensor.GPU     `json:"sensors,omitempty"`
 	Claims      []Claim          `json:"claims"`
 	Uses        []Claim          `json:"uses"`
 	Decisions   []Decision       `json:"decisions"`

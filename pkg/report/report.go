@@ -18,6 +18,7 @@ import (
 
 	"joulepipe/pkg/baseline"
 	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
 	"joulepipe/pkg/stream"
 )
 
@@ -37,7 +38,7 @@ type Run struct {
 	EventsRun   string           // run_id of the event file; empty where it has none
 	EventsBoot  string           // boot_id of the event file; empty where it has none
 	Soaks       []record.Soak    // the last word of nvsoak on each GPU
-	Sensors     []Sensor
+	Sensors     []sensor.GPU
 	Comparisons []Comparison
 	Costs       []Cost
 

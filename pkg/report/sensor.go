@@ -1,30 +1,10 @@
 package report
 
 import (
-	"encoding/json"
 	"io/fs"
 
-	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
 )
-
-// Sensor is what sensor.json says of one GPU's power channels.
-type Sensor struct {
-	GPU      int                 `json:"gpu"`
-	Use      string              `json:"use"` // the channel to be used
-	Channels map[string]Response `json:"channels"`
-}
-
-// Response is how one channel answered a known load.
-type Response struct {
-	Class    string              `json:"class,omitempty"` // instant, averaged, exponential, integrator or unknown
-	UpdateMS record.Opt[float64] `json:"update_ms,omitzero"`
-	WindowMS record.Opt[float64] `json:"window_ms,omitzero"`
-	LagMS    record.Opt[float64] `json:"lag_ms,omitzero"`
-	RiseMS   record.Opt[float64] `json:"rise_ms,omitzero"`
-	Gain     record.Opt[float64] `json:"gain,omitzero"` // against the energy counter
-	Pass     bool                `json:"pass"`
-	Reasons  []string            `json:"reasons,omitempty"`
-}
 
 func (r *Run) readSensor(dir fs.FS) {
 	name := r.files[sensorFile]
@@ -37,12 +17,26 @@ func (r *Run) readSensor(dir fs.FS) {
 		return
 	}
 	defer f.Close()
-	var all struct {
-		GPUs []Sensor `json:"gpus"`
-	}
-	if err := json.NewDecoder(f).Decode(&all); err != nil {
+	all, err := sensor.Load(f)
+	if err != nil {
 		r.problem("%s: %v", name, err)
 		return
 	}
 	r.Sensors = all.GPUs
+}
+
+// tested is how a channel did in the instrument response test, in words, and
+// whether it passed. A mean over long fails by what it is, and is not broken.
+func tested(c *sensor.Channel) (verdict string, passed bool) {
+	pass, known := c.Pass.Get()
+	switch {
+	case !known:
+		return "not judged" + because(c.Reasons), false
+	case pass:
+		return "pass", true
+	case c.Class == sensor.Averaged:
+		return "fail by design: a mean over long", false
+	default:
+		return "fail" + because(c.Reasons), false
+	}
 }

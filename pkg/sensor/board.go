@@ -199,12 +199,17 @@ func (b *board) tell(c *Channel, f fit, regular bool, g grid, r *readings) {
 		memory, told = 2*f.TauMS, true
 		say("coverage: by the %.1f ms of the exponential, for the window before it is not told", f.TauMS)
 	}
+	if told && memory < update && 2*f.TauMS > update {
+		memory = 2 * f.TauMS
+		say("coverage: nothing passes between two windows unseen, for an exponential of %.1f ms comes before them", f.TauMS)
+	}
 	if told && c.UpdateMS.OK && len(f.others) == 0 {
 		c.Coverage = record.Some(min(1, memory/update))
 	}
 	switch {
 	case len(f.others) > 0:
-	case 2*f.TauMS > f.window95[1] && 2*f.TauMS > update:
+	case blurred:
+	case 2*f.TauMS > f.window95[1] && f.TauMS > 2*update: // slower than boards are
 		c.Class = Exponential
 	case f.window95[0] > 1.5*update:
 		c.Class = Averaged
@@ -225,6 +230,8 @@ func advise(channels map[string]*Channel) (use, advice string) {
 	switch {
 	case driver.Coverage.Or(0) > 0.8:
 		return record.ChannelDriver, "the driver's sample buffer sees all of the time in the shortest steps"
+	case driver.Pass.Or(false) && driver.Class != Averaged:
+		return record.ChannelDriver, fmt.Sprintf("the driver's sample buffer follows a step within %.0f ms; over how long a window is not told: nvload response would tell", driver.RiseMS.V)
 	case counter.Class == Integrator:
 		return record.ChannelCounter, fmt.Sprintf("the energy counter misses nothing; it moves every %.0f ms, so that shorter events need the sensor model", counter.UpdateMS.V)
 	case instant.Coverage.Or(0) > 0.8:

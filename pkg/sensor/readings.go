@@ -69,10 +69,29 @@ func (r *readings) at(ns, reach int64) (v float64, ok bool) {
 
 // grid is a channel's update clock, ms since the channel's first read.
 type grid struct {
-	phase, update float64
-	updateSE      float64
-	phaseSE       float64 // in the middle of the trace
-	first, last   int     // number of the first and last update
+	update, updateSE float64
+	phaseSE          float64   // in the middle of a part
+	parts            []stretch // in order; between two of them the clock slipped
+}
+
+// stretch is a part of a clock that keeps time: updates number first to last,
+// at phase + number · update.
+type stretch struct {
+	phase       float64
+	first, last int
+}
+
+func (g grid) at(s stretch, n int) float64 { return s.phase + float64(n)*g.update }
+
+// near is the update next to a time; ok is false where the clock slipped about
+// then.
+func (g grid) near(at float64) (update float64, ok bool) {
+	for _, s := range g.parts {
+		if n := int(math.Round((at - s.phase) / g.update)); n >= s.first && n <= s.last {
+			return g.at(s, n), true
+		}
+	}
+	return 0, false
 }
 
 // updates fits the channel's grid: the changes, each known to lie between two
@@ -92,17 +111,17 @@ func (r *readings) updates() (g grid, reason string) {
 	for _, c := range r.runs[1:] {
 		half = append(half, float64(c.first-c.before)/2e6)
 	}
-	censored := 0.0 // variance that polling adds
+	var near []float64 // half of those that are kept
 	limit := 3 * stats.Quantile(half, 0.5)
 	for i, c := range r.runs[1:] {
 		// A change that a stall of the poller hid is no news of the clock.
 		if half[i] <= limit {
 			mid = append(mid, (float64(c.before-origin)+float64(c.first-origin))/2e6)
-			censored += half[i] * half[i] / 3
+			near = append(near, half[i])
 		}
 	}
-	censored /= float64(len(mid))
-	g.update = spacing(mid, 2*poll)
+	period := spacing(mid, 2*poll)
+	g.update = period
 	if g.update < 2.5*poll {
 		return g, "update: the channel changes at nearly every read; poll faster to see its clock"
 	}
@@ -127,14 +146,158 @@ func (r *readings) updates() (g grid, reason string) {
 			break
 		}
 	}
-	g.phase, g.update, g.updateSE = line.Intercept, line.Slope, line.SlopeSE
+	g.update, g.updateSE = line.Slope, line.SlopeSE
 	g.phaseSE = math.Sqrt(line.Residual / float64(len(mid)-2) / line.NEff)
-	g.first, g.last = int(k[0]), int(k[len(k)-1])
-	jitter := math.Sqrt(max(0, line.Residual/float64(len(mid)-2)-censored))
-	if jitter > g.update/4 {
-		return g, "update: the changes keep no regular clock"
+	g.parts = []stretch{{line.Intercept, int(k[0]), int(k[len(k)-1])}}
+	off, row := 0, 0
+	for i, m := range mid {
+		if math.Abs(m-g.at(g.parts[0], int(k[i]))) > near[i]+exact*g.update {
+			if row++; row == 3 {
+				off += 3
+			} else if row > 3 {
+				off++
+			}
+		} else {
+			row = 0 // one or two alone were late
+		}
+	}
+	if float64(off) > mostOff*float64(len(mid)) {
+		slipping, ok := slips(mid, near, period)
+		if !ok {
+			return g, "update: the changes keep no regular clock"
+		}
+		return slipping, ""
+	}
+	// Polls that keep step with the updates see them all at one phase, and no
+	// number of them says where between two polls they are.
+	var earliest, latest []float64
+	for i, m := range mid {
+		earliest, latest = append(earliest, m-near[i]-k[i]*g.update), append(latest, m+near[i]-k[i]*g.update)
+	}
+	if open := stats.Quantile(latest, 0.01) - stats.Quantile(earliest, 0.99); open > 0 {
+		g.phaseSE = math.Hypot(g.phaseSE, open/math.Sqrt(12))
 	}
 	return g, ""
+}
+
+const (
+	exact   = 0.02  // share of its period by which a clock may be off at an update, beside what polling hides
+	mostOff = 0.02  // share of the updates that may be off by more, three or more in a row
+	fade    = 1e-4  // the same from one update to the next, adding up
+	tight   = 0.005 // the same as exact, within a stretch of a clock that slips
+)
+
+// slips is the clock of a driver that is held up now and then, and keeps time
+// again from where it is then: so does the H200's while another process makes a
+// context. A change that is off alone is left out, the second one in a row
+// begins a new stretch.
+func slips(mid, half []float64, update float64) (g grid, ok bool) {
+	// The period over some twenty changes, most of them without a slip. It is
+	// where they agree best and not their median, for polls in step with the
+	// clock leave few values to choose from.
+	most := math.Inf(-1)
+	first := update
+	for period := first * 0.996; period < first*1.004; period *= 1.00005 {
+		agree := 0.0
+		for i := 20; i < len(mid); i++ {
+			agree += math.Cos(2 * math.Pi * (mid[i] - mid[i-20]) / period)
+		}
+		if agree > most {
+			most, update = agree, period
+		}
+	}
+	var k []float64
+	var whose []int // stretch of each change; -1: none
+	for range 5 {
+		k, whose = make([]float64, len(mid)), make([]int, len(mid))
+		part, off, from := 0, 0, 0
+		zero, lo, hi := mid[0], -half[0], half[0] // the phase lies from zero + lo to zero + hi
+		for i, m := range mid {
+			n := math.Round((m - zero - (lo+hi)/2) / update)
+			rest := m - zero - n*update
+			if rest-half[i] > hi+tight*update || rest+half[i] < lo-tight*update {
+				whose[i] = -1
+				if off++; off < 2 {
+					from = i
+					continue
+				}
+				// Number anew from the first that was off.
+				part++
+				zero, lo, hi = mid[from], -half[from], half[from]
+				whose[from], k[from] = part, 0
+				n = math.Round((m - zero) / update)
+				if rest = m - zero - n*update; rest-half[i] > hi+tight*update || rest+half[i] < lo-tight*update {
+					whose[from] = -1
+					zero, lo, hi, n, rest = m, -half[i], half[i], 0, 0
+				}
+			}
+			off = 0
+			whose[i], k[i] = part, n
+			// What is known of the phase fades, for the period is not exact.
+			lo, hi = max(lo, rest-half[i])-fade*update, min(hi, rest+half[i])+fade*update
+			if lo > hi {
+				lo, hi = hi, lo
+			}
+		}
+		// One period for all stretches, each with a phase of its own.
+		sums := map[int]*[3]float64{} // n, Σk, Σmid
+		for i, p := range whose {
+			if p >= 0 {
+				if sums[p] == nil {
+					sums[p] = new([3]float64)
+				}
+				sums[p][0]++
+				sums[p][1] += k[i]
+				sums[p][2] += mid[i]
+			}
+		}
+		var sxx, sxy float64
+		for i, p := range whose {
+			if p >= 0 {
+				dk := k[i] - sums[p][1]/sums[p][0]
+				sxx += dk * dk
+				sxy += dk * (mid[i] - sums[p][2]/sums[p][0])
+			}
+		}
+		if !(sxx > 0) {
+			return g, false
+		}
+		g = grid{update: sxy / sxx}
+		update = g.update
+		used, residual := 0, 0.0
+		var widths []float64
+		for p := range part + 1 {
+			s := sums[p]
+			if s == nil || s[0] < 4 {
+				continue // too short to trust
+			}
+			line := stretch{phase: (s[2] - g.update*s[1]) / s[0]}
+			earliest, latest := math.Inf(-1), math.Inf(1)
+			begun := false
+			for i := range mid {
+				if whose[i] != p {
+					continue
+				}
+				if !begun {
+					line.first, begun = int(k[i]), true
+				}
+				line.last = int(k[i])
+				rest := mid[i] - g.at(line, line.last)
+				residual += rest * rest
+				earliest, latest = max(earliest, rest-half[i]), min(latest, rest+half[i])
+				used++
+			}
+			widths = append(widths, max(0, latest-earliest))
+			g.parts = append(g.parts, line)
+		}
+		if used < len(mid)*3/4 {
+			return g, false
+		}
+		g.updateSE = math.Sqrt(residual / float64(used) / sxx)
+		mean, _ := stats.MeanSD(append(widths, widths...))
+		g.phaseSE = math.Hypot(mean/math.Sqrt(12), math.Sqrt(residual)/float64(used))
+	}
+	return g, true
 }
 
 // stamped is the spacing of a channel that stamps its values itself. Its clock
@@ -199,10 +362,12 @@ func (r *readings) rows(g grid, regular bool, origin int64) []row {
 		return rows
 	}
 	zero := float64(r.runs[0].first-origin) / 1e6
-	for n := g.first; n < g.last; n++ {
-		at := zero + g.phase + float64(n)*g.update
-		if v, ok := r.at(origin+int64((at+g.update/2)*1e6), int64(g.update*0.3e6)); ok {
-			rows = append(rows, row{at, v})
+	for _, s := range g.parts {
+		for n := s.first; n < s.last; n++ {
+			at := zero + g.at(s, n)
+			if v, ok := r.at(origin+int64((at+g.update/2)*1e6), int64(g.update*0.3e6)); ok {
+				rows = append(rows, row{at, v})
+			}
 		}
 	}
 	return rows
@@ -223,8 +388,11 @@ func (r *readings) increments(g grid, regular bool, origin int64) []row {
 			}
 			ms = g.update
 			zero := float64(r.runs[0].first-origin) / 1e6
-			n := math.Round((at - zero - g.phase) / g.update)
-			at = zero + g.phase + n*g.update
+			tick, ok := g.near(at - zero)
+			if !ok {
+				continue
+			}
+			at = zero + tick
 		}
 		if b.value > a.value {
 			rows = append(rows, row{at, (b.value - a.value) / ms})

@@ -3,11 +3,13 @@
 
     overhead.py SECONDS
 
-Each comparison is of two conditions, measured one right after the other, so
-that a slow change of the machine meets both; which of them comes first
-alternates from pair to pair. The rounds go through all comparisons until the
-time is up. The table has the mean of the pairs' relative differences with its
-95 % confidence interval (Student's t): an interval that holds 0 shows no cost.
+Each comparison is of two conditions, measured in legs of half a second one right
+after the other, so that a slow change of the machine meets both; which of them
+comes first alternates from pair to pair. A poller that is not wanted in a leg is
+stopped (SIGSTOP), so that nothing is started between legs. The rounds go through
+all comparisons until the time is up. The table has the mean of the pairs'
+relative differences with its 95 % confidence interval (Student's t): an interval
+that holds 0 shows no cost.
 """
 import gc
 import math
@@ -19,7 +21,8 @@ import tempfile
 import time
 
 CONTEXT = 256
-LEG_S = 1.5  # one measurement
+LEG_S = 0.5  # one measurement
+PAIRS = 12  # of a comparison in a round
 
 OFF = None
 SAMPLE = ("--period", "100ms", "--channels", "sample")
@@ -85,12 +88,12 @@ class Decode:
 class Poller:
     """nvpoll with these arguments, which samples already; OFF: nothing."""
 
-    def __init__(self, args, folder):
+    def __init__(self, args, folder, name):
         self.process = None
         self.cpu_s = self.wall_s = 0.0
         if args is OFF:
             return
-        trace = os.path.join(folder, "trace.ndjson")
+        trace = os.path.join(folder, name + ".ndjson")
         with open(trace, "w") as out:
             self.process = subprocess.Popen(["nvpoll", *args], stdout=out)
         deadline = time.monotonic() + 30
@@ -102,17 +105,37 @@ class Poller:
                 sys.exit(f"overhead.py: nvpoll {' '.join(args)} does not sample (status {self.process.poll()})")
             time.sleep(0.05)
         time.sleep(0.2)
-        self.cpu_s, self.wall_s = -self.cpu(), -time.monotonic()
+        self.hold()
 
     def cpu(self):
         # The process's CPU-time clock, in its kernel encoding: all threads, to the nanosecond.
         return time.clock_gettime_ns((~self.process.pid << 3) | 2) / 1e9
 
+    def hold(self):
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def go(self):
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+
+    def measure(self, load):
+        """The load's seconds while this poller runs."""
+        if self.process is None:
+            return load.seconds()
+        self.cpu_s -= self.cpu()
+        self.wall_s -= time.monotonic()
+        self.go()
+        took = load.seconds()
+        self.hold()
+        self.cpu_s += self.cpu()
+        self.wall_s += time.monotonic()
+        return took
+
     def stop(self):
         if self.process is None:
             return
-        self.cpu_s += self.cpu()
-        self.wall_s += time.monotonic()
+        self.go()
         self.process.send_signal(signal.SIGINT)
         if self.process.wait(timeout=30) != 0:
             sys.exit(f"overhead.py: nvpoll ended with status {self.process.returncode}")
@@ -147,25 +170,24 @@ def main(budget):
     with tempfile.TemporaryDirectory() as folder:
         while time.monotonic() - begin + longest < budget:
             start = time.monotonic()
-            for i, (what, with_, without) in enumerate(COMPARISONS):
-                took = {}
-                conditions = [("with", with_), ("without", without)]
-                # Half of the comparisons begin the other way round in each round.
-                for name, args in conditions if (rounds + i) % 2 == 0 else reversed(conditions):
-                    poller = Poller(args, folder)
-                    took[name] = load.seconds()
-                    poller.stop()
-                    if name == "with":
-                        usage[what][0] += poller.cpu_s
-                        usage[what][1] += poller.wall_s
-                pairs[what].append((took["with"], took["without"]))
+            for what, with_, without in COMPARISONS:
+                a, b = Poller(with_, folder, "with"), Poller(without, folder, "without")
+                for i in range(PAIRS):
+                    took = {}
+                    for name, poller in [("with", a), ("without", b)][:: 1 if i % 2 == 0 else -1]:
+                        took[name] = poller.measure(load)
+                    pairs[what].append((took["with"], took["without"]))
+                a.stop()
+                b.stop()
+                usage[what][0] += a.cpu_s
+                usage[what][1] += a.wall_s
             gc.collect()
             rounds += 1
             longest = max(longest, time.monotonic() - start)
-    if rounds < 4:
-        sys.exit(f"overhead.py: only {rounds} rounds of {longest:.0f} s fitted into {budget:g} s; want 4 or more")
+    if rounds < 1:
+        sys.exit(f"overhead.py: no round of {longest:.0f} s fitted into {budget:g} s")
 
-    print(f"\n{rounds} pairs each; steps/s are means, the difference is that of the pairs, relative to without")
+    print(f"\n{rounds * PAIRS} pairs each; steps/s are means, the difference is that of the pairs, relative to without")
     print(f"{'comparison':24}{'without/s':>11}{'with/s':>11}{'difference':>12}{'95 % interval':>22}{'nvpoll CPU':>12}")
     for what, _, _ in COMPARISONS:
         on, off = zip(*pairs[what])
