@@ -238,6 +238,8 @@ func advise(channels map[string]*Channel) (use, advice string) {
 		return record.ChannelInstant, "the instant channel sees all of the time"
 	case instant.Coverage.OK:
 		return record.ChannelInstant, fmt.Sprintf("the instant channel sees %.0f %% of the time only: repeat short events at random phases", 100*instant.Coverage.V)
+	case instant.Pass.Or(false) && instant.Class == Unknown:
+		return record.ChannelInstant, fmt.Sprintf("the instant channel follows a step within %.0f ms; over how long a window is not told: nvload response would tell", instant.RiseMS.V)
 	case instant.Class == Instant:
 		return record.ChannelInstant, "the instant channel answers within one update; how much of the time it sees is not told"
 	}

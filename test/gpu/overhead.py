@@ -43,46 +43,69 @@ COMPARISONS = [
     ("nvpoll at 10 ms", at("10ms"), OFF),
     ("sample alone, 100 ms", SAMPLE, OFF),
     ("+ power", and_("power"), SAMPLE),
-    ("+ counter", and_("counter"), SAMPLE),
+    ("+ counter, 100 ms", (*and_("counter"), "--counter-period", "100ms"), SAMPLE),
     ("+ gpm", and_("gpm"), SAMPLE),
+    ("all channels, 100 ms", (*at("100ms"), "--channels", "sample,power,counter,gpm"), OFF),
 ]
 
 
 class Decode:
-    """A fixed number of decode steps on the GPU, from the same state each time."""
+    """Decode steps of a transformer with random weights, batch 1, as a CUDA graph.
+
+    Eight layers of the width of an 8B model: the GPU is busy all the time and
+    the host does next to nothing, so that what is measured is the GPU's speed.
+    """
+
+    LAYERS, WIDTH, HEADS = 8, 4096, 32
 
     def __init__(self):
         import torch
-        from transformers import GPT2Config, GPT2LMHeadModel
+        from torch.nn import functional as nn
 
         torch.manual_seed(0)
         self.torch = torch
-        self.model = GPT2LMHeadModel(GPT2Config()).cuda().half().eval()
-        self.prompt = torch.randint(0, self.model.config.vocab_size, (1, CONTEXT), device="cuda")
-        self.steps = 64
-        self.seconds()
-        most = self.model.config.n_positions - CONTEXT
-        per_step = self.seconds() / self.steps
-        self.steps = max(16, min(most, int(LEG_S / per_step)))
-        self.repeats = max(1, round(LEG_S / (per_step * self.steps)))
 
-    repeats = 1
+        def random(*shape):
+            return torch.randn(*shape, device="cuda", dtype=torch.bfloat16) / shape[0] ** 0.5
+
+        d, h = self.WIDTH, self.HEADS
+        layers = [(random(d, 3 * d), random(d, d), random(d, 4 * d), random(4 * d, d),
+                   random(1, h, CONTEXT, d // h), random(1, h, CONTEXT, d // h)) for _ in range(self.LAYERS)]
+        x = random(1, d)
+
+        def step():
+            y = x
+            for qkv, out, up, down, keys, values in layers:
+                q, k, v = (nn.layer_norm(y, (d,)) @ qkv).view(1, 3, h, d // h).unbind(1)
+                keys[:, :, -1], values[:, :, -1] = k, v
+                y = y + nn.scaled_dot_product_attention(q.view(1, h, 1, -1), keys, values).reshape(1, d) @ out
+                y = y + nn.gelu(nn.layer_norm(y, (d,)) @ up) @ down
+            return y
+
+        stream = torch.cuda.Stream()
+        with torch.inference_mode(), torch.cuda.stream(stream):
+            for _ in range(3):
+                step()
+            stream.synchronize()
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph, stream=stream):
+                self.result = step()
+        self.steps = 200
+        for _ in range(5):
+            took = self.seconds()
+        self.steps = max(20, int(LEG_S / took * self.steps))
+        end = time.monotonic() + 10  # clocks and temperature settle
+        while time.monotonic() < end:
+            self.seconds()
+        assert torch.isfinite(self.result).all()
 
     def seconds(self):
-        torch = self.torch
-        took = 0.0
-        with torch.inference_mode():
-            for _ in range(self.repeats):
-                state = self.model(self.prompt, use_cache=True)
-                past, last = state.past_key_values, state.logits[:, -1:].argmax(-1)
-                torch.cuda.synchronize()
-                begin = time.perf_counter()
-                for _ in range(self.steps):
-                    state = self.model(last, past_key_values=past, use_cache=True)
-                    past, last = state.past_key_values, state.logits[:, -1:].argmax(-1)
-                torch.cuda.synchronize()
-                took += time.perf_counter() - begin
-        return took
+        self.torch.cuda.synchronize()
+        begin = time.perf_counter()
+        for _ in range(self.steps):
+            self.graph.replay()
+        self.torch.cuda.synchronize()
+        return time.perf_counter() - begin
 
 
 class Poller:
@@ -161,7 +184,7 @@ def interval(values):
 
 def main(budget):
     load = Decode()
-    work = load.steps * load.repeats
+    work = load.steps
     print(f"{work} decode steps a measurement, {load.seconds():.2f} s; pairs for {budget:g} s", flush=True)
     gc.disable()
     pairs = {what: [] for what, _, _ in COMPARISONS}  # (seconds with, seconds without)
@@ -183,19 +206,22 @@ def main(budget):
                 usage[what][1] += a.wall_s
             gc.collect()
             rounds += 1
+            table(pairs, usage, work)  # whole after each round, should the time be cut short
             longest = max(longest, time.monotonic() - start)
     if rounds < 1:
         sys.exit(f"overhead.py: no round of {longest:.0f} s fitted into {budget:g} s")
 
-    print(f"\n{rounds * PAIRS} pairs each; steps/s are means, the difference is that of the pairs, relative to without")
+
+def table(pairs, usage, work):
+    print(f"\n{len(next(iter(pairs.values())))} pairs each; steps/s are means, the difference is that of the pairs, relative to without")
     print(f"{'comparison':24}{'without/s':>11}{'with/s':>11}{'difference':>12}{'95 % interval':>22}{'nvpoll CPU':>12}")
     for what, _, _ in COMPARISONS:
         on, off = zip(*pairs[what])
         mean, half = interval([b / a - 1 for a, b in pairs[what]])
         cpu, wall = usage[what]
-        print(f"{what:24}{work * len(off) / sum(off):>11.2f}{work * len(on) / sum(on):>11.2f}{100 * mean:>+11.2f}%"
-              f"{f'[{100 * (mean - half):+.2f}%, {100 * (mean + half):+.2f}%]':>22}{100 * cpu / wall:>11.2f}%")
-    print("nvpoll CPU: its share of one core while the loop ran, all channels of the condition")
+        print(f"{what:24}{work * len(off) / sum(off):>11.2f}{work * len(on) / sum(on):>11.2f}{100 * mean:>+11.3f}%"
+              f"{f'[{100 * (mean - half):+.3f}%, {100 * (mean + half):+.3f}%]':>22}{100 * cpu / wall:>11.2f}%")
+    print("nvpoll CPU: its share of one core while the loop ran, all channels of the condition", flush=True)
 
 
 if __name__ == "__main__":
