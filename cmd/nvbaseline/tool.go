@@ -40,10 +40,12 @@ TR122's rule (steps above 10 W, rise below 300 ms), and which channel to use.
 
 A channel that is a mean of the last second fails that rule by design: it is
 averaged, not broken. What the readings cannot tell is left out, and reasons say
-what would tell it. Poll at a tenth of the update or faster, and not in step
-with it: 9.7ms, not 10ms. nvload response makes a load that tells all. The load can also be any program's events, or
-toggles, and the trace any CSV with t_ns and power_w, power_average_w or
-power_instant_w.
+what would tell it.
+
+Poll at a tenth of the update or faster, and not in step with it: 9.7ms, not
+10ms. nvload response makes a load that tells all. The load can also be any
+program's events, or toggles, and the trace any CSV with t_ns and power_w,
+power_average_w or power_instant_w.
 
   nvpoll --period 9.7ms --counter-period 19ms --duration 85s -o trace.ndjson &
   nvload response -o events.ndjson; wait
@@ -74,6 +76,7 @@ nvbaseline --trace trace.ndjson --channel driver`,
 		}, {
 			Name:        "response",
 			Usage:       "test how the sensors respond to a load",
+			ArgsUsage:   "[--trace FILE] [--events FILE | --toggles FILE]",
 			Description: longResponse,
 			Flags: []ucli.Flag{
 				&ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read the trace in `FILE` (default: standard input; several are merged by time)"},

@@ -23,8 +23,8 @@ start_experiment and end_experiment stand around the events of each run.
 
 square, sustain, response and infer need a device that they can load. This build
 has the simulated one, --device sim[:FILE], which is the one that nvpoll sees
-with the same --device; it has no CUDA loads. exec, idle and mark put no load on any
-device and work with all of them: exec brackets a command that makes its own.
+with the same --device; it has no CUDA loads. exec, idle and mark put no load on
+any device and work with all of them: exec brackets a command that makes its own.
 
 The first SIGINT or SIGTERM ends the load: the event under way ends with it and
 has the field interrupted, and the stream is closed.`,

@@ -106,6 +106,25 @@ func TestSleepEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// A long sleep on the machine's clock ends at once with its context, and is
+// exact otherwise.
+func TestLongSleep(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	begin := Now()
+	if err := Sleep(ctx, System(), begin+int64(time.Hour)); err != context.Canceled {
+		t.Errorf("Sleep = %v, want %v", err, context.Canceled)
+	}
+	if took := time.Duration(Now() - begin); took > 5*time.Second {
+		t.Errorf("Sleep ended %v after it began", took)
+	}
+	until := Now() + int64(250*time.Millisecond)
+	if err := Sleep(t.Context(), System(), until); err != nil || Now() < until {
+		t.Errorf("Sleep = %v, %v early", err, time.Duration(until-Now()))
+	}
+}
+
 // cancelAfter is a fake clock that cancels when it passes at.
 type cancelAfter struct {
 	*Fake

@@ -449,6 +449,11 @@ func TestFlushedInTime(t *testing.T) {
 				if out.longest > defaultFlush {
 					t.Errorf("a record waited %v for its flush", out.longest)
 				}
+				// Long after the last flush the next is at once: no wake-up of
+				// its own.
+				if period > defaultFlush && out.longest > 0 {
+					t.Errorf("a record every %v waited %v for its flush", period, out.longest)
+				}
 			})
 		})
 	}

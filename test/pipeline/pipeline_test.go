@@ -169,3 +169,45 @@ func TestMatches(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 }
+
+// One trace in every encoding and compression gives the same joules: the
+// recording of an H200, converted by nvpoll.
+func TestEncodings(t *testing.T) {
+	t.Parallel()
+	recording, err := filepath.Abs(filepath.Join(root, "testdata", "h200"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	attribute := func(trace, method string) string {
+		// The header tells the time and the name of the trace.
+		stdout, stderr, status := shell(t, dir, fmt.Sprintf("nvattrib --method %s --trace %s --events %s/events.ndjson | grep -v '\"record\":\"header\"'", method, trace, recording))
+		if status != 0 || stderr != "" || strings.Count(stdout, `"record":"event"`) != 147 {
+			t.Fatalf("%s, %s: status %d, %s%d events", trace, method, status, stderr, strings.Count(stdout, `"record":"event"`))
+		}
+		return stdout
+	}
+	want := map[string]string{}
+	for _, method := range []string{"tr122", "auto", "counter"} {
+		want[method] = attribute(recording+"/trace.ndjson.zst", method)
+	}
+	for _, name := range []string{"t.ndjson", "t.csv", "t.csv.zst", "t.arrow", "t.arrow.zst", "t.csv.gz"} {
+		convert := "nvpoll --device replay:" + recording + "/trace.ndjson.zst --speed max -o " + name
+		if plain, ok := strings.CutSuffix(name, ".gz"); ok {
+			convert = "gzip -k " + plain // we read gzip and do not write it
+		}
+		if _, stderr, status := shell(t, dir, convert); status != 0 || stderr != "" {
+			t.Fatalf("%s: status %d, %s", convert, status, stderr)
+		}
+		for method, text := range want {
+			if got := attribute(name, method); got != text {
+				t.Errorf("%s by %s differs from the NDJSON recording", name, method)
+			}
+		}
+	}
+	// The seed's own file has the same samples of power, and no throttle reasons.
+	known := regexp.MustCompile(`,"throttled":(true|false)|,"software power cap[^"]*"|,"reasons":\["software power cap[^]]*\]`).ReplaceAllString(want["tr122"], "")
+	if got := attribute(recording+"/power_trace.csv.gz", "tr122"); got != known {
+		t.Error("power_trace.csv.gz by tr122 differs from the NDJSON recording")
+	}
+}
