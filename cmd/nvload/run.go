@@ -167,7 +167,7 @@ func bracket(c *cli.Context) error {
 	cmd.Env = append(cmd.Environ(), "JOULEPIPE_RUN_ID="+h.RunID)
 	var exit load.Exit
 	err = tell(c, h, func(emit load.Emit) (err error) {
-		exit, err = load.Exec{Cmd: cmd, Event: e, Signals: signals}.Run(clock.System(), emit)
+		exit, err = load.Exec{Cmd: cmd, Event: e, Signals: signals, Terminal: c.OnTerminal()}.Run(clock.System(), emit)
 		return err
 	})
 	if err == nil && exit.Code != 0 && !exit.Interrupted {

@@ -129,8 +129,8 @@ the keys and values cached so far) at 75 % of its bandwidth, and 0.4 ms to launc
 fields command and command_exit (128 + n when signal n ended it). The command
 has nvload's standard streams, except that its output goes to standard error
 while the events go to standard output. Its environment has JOULEPIPE_RUN_ID,
-the run's name in the header. SIGINT and SIGTERM are passed on to it, and its
-end is waited for.
+the run's name in the header. SIGINT and SIGTERM are passed on to it, but for
+a terminal's Ctrl-C, which it gets by itself, and its end is waited for.
 
   nvload exec --phase decode --field output_tokens=512 -o e.ndjson -- ./decode`,
 				Flags:  slices.Concat(deviceFlags(), eventFlags("exec"), streamFlags()),

@@ -263,6 +263,10 @@ func (s *session) finish(err error) int {
 	return codeOf(err)
 }
 
+// OnTerminal says whether standard input is a terminal, whose Ctrl-C goes to
+// this process and its children alike.
+func (c *Context) OnTerminal() bool { return terminal(c.Stdin) }
+
 // terminal says whether somebody looks at w.
 func terminal(w any) bool {
 	f, ok := w.(*os.File)

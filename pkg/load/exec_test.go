@@ -83,6 +83,28 @@ func TestExecPassesSignalsOn(t *testing.T) {
 	}
 }
 
+// A terminal's Ctrl-C has gone to the command already; SIGTERM goes to one
+// process alone.
+func TestExecOnATerminal(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("sh", "-c", "trap 'exit 9' INT; trap 'exit 3' TERM; echo ready; while :; do sleep 0.02; done")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signals := make(chan os.Signal) // a send returns when the signal is taken
+	go func() {
+		bufio.NewReader(out).ReadString('\n')
+		signals <- os.Interrupt
+		signals <- os.Interrupt
+		signals <- syscall.SIGTERM
+	}()
+	exit, err := Exec{Cmd: cmd, Signals: signals, Terminal: true}.Run(clock.System(), func(record.Record) error { return nil })
+	if err != nil || exit.Code != 3 || !exit.Interrupted {
+		t.Errorf("%+v, %v; want an exit by SIGTERM alone", exit, err)
+	}
+}
+
 func TestExecMissing(t *testing.T) {
 	t.Parallel()
 	none := func(record.Record) error { t.Error("an event of nothing"); return nil }
