@@ -1,6 +1,10 @@
 package energy
 
-import "joulepipe/pkg/record"
+import (
+	"time"
+
+	"joulepipe/pkg/record"
+)
 
 // A channel turns the records of one GPU into a curve.
 type channel interface {
@@ -84,7 +88,8 @@ func (b *buffered) observe(r record.Record) {
 
 // counted is the energy counter. Its value changes in ticks; the time of a
 // tick is taken half-way between the last read of the old value and the first
-// of the new one. Between ticks the energy rises in a straight line, except
+// of the new one, or half a tick before the read where reads are further apart
+// than ticks. Between ticks the energy rises in a straight line, except
 // where the rates before and after a tick say that power stepped inside it:
 // then the one step that conserves the tick's energy is put there (Harten's
 // subcell resolution). On the H200 this brings the counter and the driver's
@@ -98,6 +103,11 @@ type counted struct {
 }
 
 type tick struct{ ns, mJ int64 }
+
+// counterTickNS is how often the counter moves: 100 ms on the H200 here and by
+// Zeus's findings, 20 to 100 ms by PETSc's. Read once a second, a value is that
+// old at most.
+const counterTickNS = int64(100 * time.Millisecond)
 
 // watts is the mean power between two ticks; mJ per ns is MW.
 func (a tick) watts(b tick) float64 { return float64(b.mJ-a.mJ) / float64(b.ns-a.ns) * 1e6 }
@@ -124,7 +134,7 @@ func (c *counted) observe(r record.Record) {
 		c.flush()
 		c.ticks = c.ticks[:0]
 	case mJ > c.lastMJ:
-		c.tick(tick{c.lastNS + (ns-c.lastNS)/2, mJ})
+		c.tick(tick{ns - min(ns-c.lastNS, counterTickNS)/2, mJ})
 	}
 	c.lastNS, c.lastMJ = ns, mJ
 }

@@ -275,6 +275,33 @@ func TestCounterFindsTheStep(t *testing.T) {
 	}
 }
 
+// A counter that is read once a second shows values of up to a tick before: its
+// energies are off by half a tick at an event's edges, not by half a second.
+func TestCounterReadSlowly(t *testing.T) {
+	t.Parallel()
+	const low, high = 124.0, 665.0
+	exact := func(ns int64) float64 { // joules at ns; high from 10 s to 20 s
+		s := float64(ns) / 1e9
+		return low*s + (high-low)*(math.Max(0, s-10)-math.Max(0, s-20))
+	}
+	for _, phase := range []int64{3, 37, 95} { // ms from a tick to the read
+		var trace []record.Record
+		for ns := phase * ms; ns < 30_000*ms; ns += 1000 * ms {
+			tickNS := ns / (100 * ms) * (100 * ms)
+			trace = append(trace, &record.Counter{BeforeNS: ns - ms, TimeNS: ns + ms, EnergyMilliJ: record.Some(int64(math.Round(exact(tickNS) * 1000)))})
+		}
+		events := []record.Record{event("all", 3_000*ms, 27_000*ms), event("inside", 12_000*ms, 18_000*ms), event("high", 10_000*ms, 20_000*ms)}
+		got, _ := run(t, Options{Method: Counter}, trace, events)
+		for _, r := range events {
+			e := r.(*record.Event)
+			want := exact(e.EndNS) - exact(e.StartNS)
+			if j := got[e.ID].Energy.Joules; math.Abs(j.V-want) > 2*0.05*(high-low)+0.001*want {
+				t.Errorf("%s, read %d ms after a tick: %v J, want %v", e.ID, phase, j, want)
+			}
+		}
+	}
+}
+
 func TestCounterReset(t *testing.T) {
 	t.Parallel()
 	var trace []record.Record

@@ -186,6 +186,11 @@ var flips = []flip{
 		}
 	}, "counter-monotone", Fail},
 	{"no counter", func(f *reporttest.Fixture) { f.Counter = nil }, "counter-monotone", NotJudged},
+	{"counter that stands still", func(f *reporttest.Fixture) {
+		for _, c := range f.Counter {
+			c.EnergyMilliJ = f.Counter[0].EnergyMilliJ
+		}
+	}, "counter-monotone", Fail},
 	{"power reads 5 % low", func(f *reporttest.Fixture) {
 		for _, p := range f.Power {
 			p.PowerW *= 0.95

@@ -251,16 +251,23 @@ func (r *Run) runEnergy(c *Check) {
 func (r *Run) counterMonotone(c *Check) {
 	c.Threshold = "0 steps back"
 	read, back := int64(0), int64(0)
+	var found []string
 	for _, g := range r.Trace.GPUs {
 		read += g.Counted
 		back += g.CounterBack
+		if g.CounterBack > 0 {
+			found = append(found, fmt.Sprintf("the counter of GPU %d was reset: the driver was loaded again, or the board reset", g.Index))
+		}
+		if g.stuck() {
+			found = append(found, fmt.Sprintf("the counter of GPU %d stood still: no board draws nothing", g.Index))
+		}
 	}
 	if read == 0 {
 		c.lacks("the trace has no energy counter")
 		return
 	}
 	c.Figure = fmt.Sprintf("%d in %d readings", back, read)
-	c.settle(back == 0, "the counter was reset: the driver was loaded again, or the board reset")
+	c.faults(found)
 }
 
 func (r *Run) counterAgreement(c *Check) {

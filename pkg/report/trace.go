@@ -292,6 +292,12 @@ func (g *GPU) count(c *record.Counter) {
 	g.last = *c
 }
 
+// stuck says that the counter stood still for seconds, as some virtual GPUs'
+// does.
+func (g *GPU) stuck() bool {
+	return g.Counted > 2 && g.last.TimeNS-g.first.TimeNS > 2e9 && g.CounterBack == 0 && g.last.EnergyMilliJ.V == g.first.EnergyMilliJ.V
+}
+
 // cost puts what the counter says of the whole trace in place of what was
 // summed up in slices.
 func (g *GPU) cost(costs []Cost) []Cost {
@@ -299,6 +305,9 @@ func (g *GPU) cost(costs []Cost) []Cost {
 		return costs
 	}
 	c := Cost{g.Index, record.ChannelCounter, seconds(g.last.TimeNS - g.first.TimeNS), float64(g.last.EnergyMilliJ.V-g.first.EnergyMilliJ.V) / 1e3}
+	if g.stuck() {
+		return costs
+	}
 	return append(slices.DeleteFunc(costs, func(o Cost) bool { return o.GPU == g.Index }), c)
 }
 
