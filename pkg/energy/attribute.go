@@ -78,7 +78,7 @@ type pending struct {
 	boards   []*board
 	spans    []span // one for each board and channel, channels of a board together
 	left     int    // spans not yet known
-	slowed   [len(throttleBits)]int64
+	slowed   [len(record.Throttles)]int64
 	samples  int64
 	untimely bool
 }
@@ -221,7 +221,7 @@ func (a *Attributor) Observe(r record.Record) error {
 // sample notes what a sample says beside its power.
 func (a *Attributor) sample(b *board, s *record.Sample) {
 	b.ns, b.sampled = s.TimeNS, true
-	bits := s.ThrottleReasons.V & throttleMask
+	bits := s.ThrottleReasons.V
 	if !s.ThrottleReasons.OK || len(a.open) == 0 {
 		return
 	}
@@ -231,8 +231,8 @@ func (a *Attributor) sample(b *board, s *record.Sample) {
 		}
 		p.samples++
 		if bits != 0 {
-			for i, t := range throttleBits {
-				if bits&t.bit != 0 {
+			for i, t := range record.Throttles {
+				if bits&t.Bit != 0 {
 					p.slowed[i]++
 				}
 			}
@@ -459,7 +459,7 @@ func (a *Attributor) explain(e *record.Energy, p *pending, d, fraction, widest f
 		for i, n := range p.slowed {
 			if n > 0 {
 				e.Throttled = record.Some(true)
-				say("%s in %d of %d samples", throttleBits[i].name, n, p.samples)
+				say("%s in %d of %d samples", record.Throttles[i].Name, n, p.samples)
 			}
 		}
 	}

@@ -72,22 +72,6 @@ func (r Rules) Tier(durationS float64, readings int64, gapFraction float64) stri
 	return Estimate
 }
 
-// throttleBits are the nvmlClocksEventReason bits that slow a GPU down, with
-// the names that reasons use. Idle (0x1), application clocks (0x2), sync boost
-// (0x10) and display clocks (0x100) are settings, not throttling.
-var throttleBits = [...]struct {
-	bit  uint64
-	name string
-}{
-	{0x4, "software power cap"},
-	{0x8, "hardware slowdown"},
-	{0x20, "software thermal slowdown"},
-	{0x40, "hardware thermal slowdown"},
-	{0x80, "power brake"},
-}
-
-const throttleMask = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
-
 func seconds(s float64) int64 { return int64(math.Round(s * 1e9)) }
 
 func some(v float64) record.Opt[float64] { return record.Some(v) }

@@ -11,7 +11,6 @@ import (
 
 	"joulepipe/pkg/poll"
 	"joulepipe/pkg/record"
-	"joulepipe/pkg/thermal"
 )
 
 // Trace is what one pass over the power trace gathered, in memory that does
@@ -263,13 +262,13 @@ func (g *GPU) throttle(bits record.Opt[uint64]) (held bool) {
 		return false
 	}
 	g.ThrottleRead++
-	for _, reason := range thermal.Throttling(bits.V) {
+	for _, reason := range record.Throttling(bits.V) {
 		g.Throttled[reason]++
 	}
 	if bits.V&powerCap != 0 {
 		g.capped++
 	}
-	return len(thermal.Throttling(bits.V&^powerCap)) > 0
+	return len(record.Throttling(bits.V&^powerCap)) > 0
 }
 
 func (g *GPU) keep(gap Gap) {

@@ -2,35 +2,9 @@ package thermal
 
 import "joulepipe/pkg/record"
 
-// reasons are the nvmlClocksEventReason bits that slow a GPU down. Idle (0x1),
-// application clocks (0x2), sync boost (0x10) and display clocks (0x100) are
-// settings, not throttling.
-var reasons = [...]struct {
-	bit  uint64
-	name string
-}{
-	{0x4, "software power cap"},
-	{0x8, "hardware slowdown"},
-	{0x20, "software thermal slowdown"},
-	{0x40, "hardware thermal slowdown"},
-	{0x80, "power brake"},
-}
-
 // ClockDrop is the reason given where a GPU does not say why: under high
 // utilisation its clock fell well below what it had reached.
 const ClockDrop = "clock drop under load"
-
-// Throttling names what slows the GPU down among the bits of
-// [record.Sample].ThrottleReasons.
-func Throttling(bits uint64) []string {
-	var names []string
-	for _, r := range reasons {
-		if bits&r.bit != 0 {
-			names = append(names, r.name)
-		}
-	}
-	return names
-}
 
 // A clock below this share of the highest one seen is a drop, when the GPU is
 // at least so busy (per cent).
@@ -70,7 +44,7 @@ func (t *throttle) names(whole bool) []string {
 		bits, drop = t.all, t.drop
 	}
 	t.recent, t.dropped = 0, false
-	names := Throttling(bits)
+	names := record.Throttling(bits)
 	if drop {
 		names = append(names, ClockDrop)
 	}

@@ -35,7 +35,7 @@ var doors = map[string][]string{
 	"pkg/energy":            {"pkg/stats", "pkg/stream"},
 	"pkg/thermal":           {"pkg/stats", "pkg/stream"},
 	"pkg/sensor":            {"pkg/stats", "pkg/stream"},
-	"pkg/report":            {"pkg/baseline", "pkg/energy", "pkg/gpu", "pkg/poll", "pkg/sensor", "pkg/stats", "pkg/stream", "pkg/thermal"},
+	"pkg/report":            {"pkg/baseline", "pkg/energy", "pkg/gpu", "pkg/poll", "pkg/sensor", "pkg/stats", "pkg/stream"},
 	"pkg/cli":               {"pkg/clock", "pkg/gpu", "pkg/stream"},
 	"pkg/cli/clitest":       {},
 	"pkg/gpu/nvml/nvmltest": {},
