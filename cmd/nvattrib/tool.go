@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -165,7 +164,7 @@ func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out 
 
 // readBaseline is the idle power of each GPU in the file.
 func readBaseline(c *cli.Context, name string) (map[int]float64, error) {
-	f, err := os.Open(name)
+	f, err := c.OpenFile(name)
 	if err != nil {
 		return nil, err
 	}

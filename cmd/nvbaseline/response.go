@@ -20,10 +20,6 @@ func response(c *cli.Context) error {
 	if len(events) > 0 && toggles != "" {
 		return c.Usagef("the load is either in --events or in --toggles")
 	}
-	names := c.StringSlice("trace")
-	if len(names) == 0 {
-		names = []string{"-"}
-	}
 	f := sensor.NewFitter()
 	if len(events) > 0 {
 		in, err := c.Open(events...)
@@ -47,7 +43,7 @@ func response(c *cli.Context) error {
 			f.Toggle(ns)
 		}
 	}
-	trace, err := c.Open(names...)
+	trace, err := c.OpenTrace()
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"joulepipe/pkg/baseline"
 	"joulepipe/pkg/cli"
 	"joulepipe/pkg/record"
-	"joulepipe/pkg/stream"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -79,7 +78,7 @@ nvbaseline --trace trace.ndjson --channel driver`,
 			ArgsUsage:   "[--trace FILE] [--events FILE | --toggles FILE]",
 			Description: longResponse,
 			Flags: []ucli.Flag{
-				&ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read the trace in `FILE` (default: standard input; several are merged by time)"},
+				cli.TraceFlag(),
 				&ucli.StringSliceFlag{Name: "events", Aliases: []string{"e"}, Usage: "take the load from the events in `FILE`"},
 				&ucli.StringFlag{Name: "toggles", Usage: "take the load from `FILE`, a CSV with a column t_ns: when it was switched, on at first"},
 				cli.OutputFlag(),
@@ -93,7 +92,7 @@ nvbaseline --trace trace.ndjson --channel driver`,
 func flags() []ucli.Flag {
 	o := baseline.DefaultOptions()
 	return []ucli.Flag{
-		&ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read the trace in `FILE` (default: standard input; several are merged by time)"},
+		cli.TraceFlag(),
 		&ucli.StringSliceFlag{Name: "events", Aliases: []string{"e"}, Usage: "take the times of idle from the events in `FILE`"},
 		&ucli.StringFlag{Name: "phase", Value: "idle", Usage: "take the events of phase `NAME`"},
 		&ucli.DurationFlag{Name: "settle", Value: o.Settle, Usage: "leave out the first `TIME` of every window"},
@@ -127,10 +126,6 @@ func run(c *cli.Context) error {
 	if c.String("samples") == "-" {
 		return c.Usagef("--samples cannot go to standard output")
 	}
-	names := c.StringSlice("trace")
-	if len(names) == 0 {
-		names = []string{"-"}
-	}
 	var phase *record.Phase
 	if len(events) > 0 {
 		var err error
@@ -138,7 +133,7 @@ func run(c *cli.Context) error {
 			return err
 		}
 	}
-	trace, err := c.Open(names...)
+	trace, err := c.OpenTrace()
 	if err != nil {
 		return err
 	}
@@ -229,18 +224,7 @@ func keep(c *cli.Context, trace *cli.Input) (*samples, error) {
 	if name == "" {
 		return nil, nil
 	}
-	format, compression := stream.NDJSON, stream.None
-	base, zstd := strings.CutSuffix(name, ".zst")
-	if zstd {
-		compression = stream.Zstd
-	}
-	switch {
-	case strings.HasSuffix(base, ".arrow"):
-		format = stream.Arrow
-	case strings.HasSuffix(base, ".csv"):
-		format = stream.CSV
-	}
-	out, err := c.CreateFile(name, format, compression)
+	out, err := c.CreateFile(name)
 	return &samples{c: c, trace: trace, out: out}, err
 }
 

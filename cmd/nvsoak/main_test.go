@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"strconv"
 	"testing"
 	"time"
@@ -90,15 +89,4 @@ func feed() {
 }
 
 // The tool needs no cgo anywhere.
-func TestBuildsWithoutCgo(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds three binaries")
-	}
-	for _, system := range []string{"linux", "darwin", "windows"} {
-		cmd := exec.Command("go", "build", "-o", os.DevNull, ".")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH=arm64")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", system, err, out)
-		}
-	}
-}
+func TestBuildsWithoutCgo(t *testing.T) { clitest.BuildsWithoutCgo(t) }

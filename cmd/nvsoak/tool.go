@@ -49,7 +49,7 @@ nvsoak --trace trace.ndjson --events events.ndjson --phase soak`,
 			"resume": "safety.resume_temp_c",
 		},
 		Flags: append([]ucli.Flag{
-			&ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read the trace in `FILE` (default: standard input; several are merged by time)"},
+			cli.TraceFlag(),
 			&ucli.StringSliceFlag{Name: "events", Aliases: []string{"e"}, Usage: "judge only the events in `FILE`, each as a soak of its own"},
 			&ucli.StringFlag{Name: "phase", Value: "soak", Usage: "take the events of phase `NAME`"},
 			&ucli.DurationFlag{Name: "window", Value: o.Window, Usage: "take the slope over `TIME`"},
@@ -91,10 +91,6 @@ func run(c *cli.Context) error {
 	case len(events) > 0 && len(command) > 0:
 		return c.Usagef("a command is a soak of its own: it goes without --events")
 	}
-	names := c.StringSlice("trace")
-	if len(names) == 0 {
-		names = []string{"-"}
-	}
 	var phase *record.Phase
 	if len(events) > 0 {
 		var err error
@@ -102,7 +98,7 @@ func run(c *cli.Context) error {
 			return err
 		}
 	}
-	trace, err := c.Open(names...)
+	trace, err := c.OpenTrace()
 	if err != nil {
 		return err
 	}

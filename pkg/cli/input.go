@@ -8,6 +8,8 @@ import (
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/stream"
+
+	ucli "github.com/urfave/cli/v2"
 )
 
 // saidLines is how many bad lines are said one by one.
@@ -56,6 +58,21 @@ func (c *Context) Open(names ...string) (*Input, error) {
 		in.Reader = stream.Merge(readers...)
 	}
 	return in, nil
+}
+
+// TraceFlag is the flag that [Context.OpenTrace] goes by.
+func TraceFlag() ucli.Flag {
+	return &ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read the trace in `FILE` (default: standard input; several are merged by time)"}
+}
+
+// OpenTrace opens the files that --trace names, or standard input where it
+// names none.
+func (c *Context) OpenTrace() (*Input, error) {
+	names := c.StringSlice("trace")
+	if len(names) == 0 {
+		names = []string{"-"}
+	}
+	return c.Open(names...)
 }
 
 // OpenFile opens a file that is no stream of records, for reading.

@@ -87,26 +87,40 @@ type Output struct {
 
 // Create opens the output that --output, --format and --compress name.
 func (c *Context) Create() (*Output, error) {
-	name := c.String("output")
-	format, compression := c.String("format"), c.String("compress")
-	if base, ok := strings.CutSuffix(name, ".zst"); ok {
-		if !c.IsSet("compress") {
-			compression = string(stream.Zstd)
-		}
-		name = base
+	format, compression := encoding(c.String("output"))
+	if c.IsSet("format") {
+		format = stream.Format(c.String("format"))
 	}
-	if !c.IsSet("format") {
-		for end, f := range map[string]stream.Format{".arrow": stream.Arrow, ".csv": stream.CSV} {
-			if strings.HasSuffix(name, end) {
-				format = string(f)
-			}
-		}
+	if c.IsSet("compress") {
+		compression = stream.Compression(c.String("compress"))
 	}
-	return c.CreateFile(c.String("output"), stream.Format(format), stream.Compression(compression))
+	return c.create(c.String("output"), format, compression)
 }
 
-// CreateFile opens a stream for writing under that name, - being standard output.
-func (c *Context) CreateFile(name string, format stream.Format, compression stream.Compression) (*Output, error) {
+// CreateFile opens a stream for writing under that name, in the encoding that
+// its end tells.
+func (c *Context) CreateFile(name string) (*Output, error) {
+	format, compression := encoding(name)
+	return c.create(name, format, compression)
+}
+
+// encoding is what the end of a file's name tells.
+func encoding(name string) (format stream.Format, compression stream.Compression) {
+	format, compression = stream.NDJSON, stream.None
+	if base, ok := strings.CutSuffix(name, ".zst"); ok {
+		name, compression = base, stream.Zstd
+	}
+	switch {
+	case strings.HasSuffix(name, ".arrow"):
+		format = stream.Arrow
+	case strings.HasSuffix(name, ".csv"):
+		format = stream.CSV
+	}
+	return format, compression
+}
+
+// create opens a stream for writing under that name, - being standard output.
+func (c *Context) create(name string, format stream.Format, compression stream.Compression) (*Output, error) {
 	if _, err := stream.ParseFormat(string(format)); err != nil {
 		return nil, c.Usagef("%v", err)
 	}

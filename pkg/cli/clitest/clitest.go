@@ -68,3 +68,19 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("exit status %d, want %d", got, want)
 	}
 }
+
+// BuildsWithoutCgo builds the tool in this folder for other systems, without a
+// C compiler.
+func BuildsWithoutCgo(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds three binaries")
+	}
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		cmd := exec.Command("go", "build", "-o", os.DevNull, ".")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH=arm64")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", system, err, out)
+		}
+	}
+}
