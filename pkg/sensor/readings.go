@@ -189,114 +189,126 @@ const (
 
 // slips is the clock of a driver that is held up now and then, and keeps time
 // again from where it is then: so does the H200's while another process makes a
-// context. A change that is off alone is left out, the second one in a row
-// begins a new stretch.
+// context.
 func slips(mid, half []float64, update float64) (g grid, ok bool) {
-	// The period over some twenty changes, most of them without a slip. It is
-	// where they agree best and not their median, for polls in step with the
-	// clock leave few values to choose from.
-	most := math.Inf(-1)
-	first := update
-	for period := first * 0.996; period < first*1.004; period *= 1.00005 {
+	update = pace(mid, update)
+	for range 5 {
+		if g, ok = keeping(number(mid, half, update), mid, half); !ok {
+			return g, false
+		}
+		update = g.update
+	}
+	return g, true
+}
+
+// pace is the period over some twenty changes, most of them without a slip. It
+// is where they agree best and not their median, for polls in step with the
+// clock leave few values to choose from.
+func pace(mid []float64, about float64) float64 {
+	best, most := about, math.Inf(-1)
+	for period := about * 0.996; period < about*1.004; period *= 1.00005 {
 		agree := 0.0
 		for i := 20; i < len(mid); i++ {
 			agree += math.Cos(2 * math.Pi * (mid[i] - mid[i-20]) / period)
 		}
 		if agree > most {
-			most, update = agree, period
+			best, most = period, agree
 		}
 	}
-	var k []float64
-	var whose []int // stretch of each change; -1: none
-	for range 5 {
-		k, whose = make([]float64, len(mid)), make([]int, len(mid))
-		part, off, from := 0, 0, 0
-		zero, lo, hi := mid[0], -half[0], half[0] // the phase lies from zero + lo to zero + hi
-		for i, m := range mid {
-			n := math.Round((m - zero - (lo+hi)/2) / update)
-			rest := m - zero - n*update
-			if rest-half[i] > hi+tight*update || rest+half[i] < lo-tight*update {
-				whose[i] = -1
-				if off++; off < 2 {
-					from = i
-					continue
-				}
-				// Number anew from the first that was off.
-				part++
-				zero, lo, hi = mid[from], -half[from], half[from]
-				whose[from], k[from] = part, 0
-				n = math.Round((m - zero) / update)
-				if rest = m - zero - n*update; rest-half[i] > hi+tight*update || rest+half[i] < lo-tight*update {
-					whose[from] = -1
-					zero, lo, hi, n, rest = m, -half[i], half[i], 0, 0
-				}
-			}
-			off = 0
-			whose[i], k[i] = part, n
-			// What is known of the phase fades, for the period is not exact.
-			lo, hi = max(lo, rest-half[i])-fade*update, min(hi, rest+half[i])+fade*update
-			if lo > hi {
-				lo, hi = hi, lo
-			}
-		}
-		// One period for all stretches, each with a phase of its own.
-		sums := map[int]*[3]float64{} // n, Σk, Σmid
-		for i, p := range whose {
-			if p >= 0 {
-				if sums[p] == nil {
-					sums[p] = new([3]float64)
-				}
-				sums[p][0]++
-				sums[p][1] += k[i]
-				sums[p][2] += mid[i]
-			}
-		}
-		var sxx, sxy float64
-		for i, p := range whose {
-			if p >= 0 {
-				dk := k[i] - sums[p][1]/sums[p][0]
-				sxx += dk * dk
-				sxy += dk * (mid[i] - sums[p][2]/sums[p][0])
-			}
-		}
-		if !(sxx > 0) {
-			return g, false
-		}
-		g = grid{update: sxy / sxx}
-		update = g.update
-		used, residual := 0, 0.0
-		var widths []float64
-		for p := range part + 1 {
-			s := sums[p]
-			if s == nil || s[0] < 4 {
-				continue // too short to trust
-			}
-			line := stretch{phase: (s[2] - g.update*s[1]) / s[0]}
-			earliest, latest := math.Inf(-1), math.Inf(1)
-			begun := false
-			for i := range mid {
-				if whose[i] != p {
-					continue
-				}
-				if !begun {
-					line.first, begun = int(k[i]), true
-				}
-				line.last = int(k[i])
-				rest := mid[i] - g.at(line, line.last)
-				residual += rest * rest
-				earliest, latest = max(earliest, rest-half[i]), min(latest, rest+half[i])
-				used++
-			}
-			widths = append(widths, max(0, latest-earliest))
-			g.parts = append(g.parts, line)
-		}
-		if used < len(mid)*3/4 {
-			return g, false
-		}
-		g.updateSE = math.Sqrt(residual / float64(used) / sxx)
-		mean, _ := stats.MeanSD(append(widths, widths...))
-		g.phaseSE = math.Hypot(mean/math.Sqrt(12), math.Sqrt(residual)/float64(used))
+	return best
+}
+
+// numbered are the changes of one stretch: which they are, and their numbers.
+type numbered struct {
+	i []int
+	k []float64
+}
+
+func (n *numbered) add(i int, k float64) { n.i, n.k = append(n.i, i), append(n.k, k) }
+
+// number numbers the changes by a period. One that is off alone is left out,
+// the second one in a row begins a new stretch.
+func number(mid, half []float64, update float64) []numbered {
+	parts := make([]numbered, 1)
+	late := -1                                // the change before, where it was off
+	zero, lo, hi := mid[0], -half[0], half[0] // the phase lies from zero + lo to zero + hi
+	off := func(i int, rest float64) bool {
+		return rest-half[i] > hi+tight*update || rest+half[i] < lo-tight*update
 	}
+	for i, m := range mid {
+		n := math.Round((m - zero - (lo+hi)/2) / update)
+		rest := m - zero - n*update
+		if off(i, rest) {
+			if late < 0 {
+				late = i
+				continue
+			}
+			parts = append(parts, numbered{})
+			zero, lo, hi = mid[late], -half[late], half[late]
+			n = math.Round((m - zero) / update)
+			if rest = m - zero - n*update; off(i, rest) {
+				zero, lo, hi, n, rest = m, -half[i], half[i], 0, 0
+			} else {
+				parts[len(parts)-1].add(late, 0)
+			}
+		}
+		late = -1
+		parts[len(parts)-1].add(i, n)
+		// What is known of the phase fades, for the period is not exact.
+		lo, hi = max(lo, rest-half[i])-fade*update, min(hi, rest+half[i])+fade*update
+		if lo > hi {
+			lo, hi = hi, lo
+		}
+	}
+	return parts
+}
+
+// keeping is the clock that keeps time in each stretch: one period for all, and
+// a phase for each that is long enough to trust. ok is false where a quarter of
+// the changes lie in none of them.
+func keeping(parts []numbered, mid, half []float64) (g grid, ok bool) {
+	var sxx, sxy float64
+	var kMean, midMean []float64
+	for _, p := range parts {
+		kSum, midSum, n := 0.0, 0.0, float64(len(p.i))
+		for j, i := range p.i {
+			kSum += p.k[j]
+			midSum += mid[i]
+		}
+		kMean, midMean = append(kMean, kSum/n), append(midMean, midSum/n)
+		for j, i := range p.i {
+			dk := p.k[j] - kSum/n
+			sxx += dk * dk
+			sxy += dk * (mid[i] - midSum/n)
+		}
+	}
+	if !(sxx > 0) {
+		return g, false
+	}
+	g.update = sxy / sxx
+	used, residual := 0, 0.0
+	var widths []float64
+	for n, p := range parts {
+		if len(p.i) < 4 {
+			continue
+		}
+		line := stretch{phase: midMean[n] - g.update*kMean[n], first: int(p.k[0]), last: int(p.k[len(p.k)-1])}
+		earliest, latest := math.Inf(-1), math.Inf(1)
+		for j, i := range p.i {
+			rest := mid[i] - g.at(line, int(p.k[j]))
+			residual += rest * rest
+			earliest, latest = max(earliest, rest-half[i]), min(latest, rest+half[i])
+		}
+		used += len(p.i)
+		widths = append(widths, max(0, latest-earliest))
+		g.parts = append(g.parts, line)
+	}
+	if used < len(mid)*3/4 {
+		return g, false
+	}
+	g.updateSE = math.Sqrt(residual / float64(used) / sxx)
+	width, _ := stats.MeanSD(widths)
+	g.phaseSE = math.Hypot(width/math.Sqrt(12), math.Sqrt(residual)/float64(used))
 	return g, true
 }
 
