@@ -36,8 +36,8 @@ func (system) SleepUntil(ns int64) { sleepUntil(ns) }
 
 // nap sleeps until some milliseconds before ns, or until ctx ends. It leaves
 // the thread to the runtime meanwhile: one that sleeps in the kernel has the
-// runtime look after it dozens of times before it lets it be, which in a poller
-// of ten samples a second was half of the processor time.
+// runtime look after it dozens of times before it lets it be, after each of the
+// slices in which a long sleep would have to look for its end.
 func (system) nap(ctx context.Context, ns int64) {
 	d := time.Duration(ns-Now()) - wakeful
 	if d <= 0 {

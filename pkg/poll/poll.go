@@ -180,9 +180,9 @@ func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
 		end:   math.MaxInt64,
 		gone:  make(chan struct{}),
 		cfg:   cfg,
+		out:   out,
 
 		flushing: time.NewTimer(math.MaxInt64),
-		out:      out,
 	}
 	if cfg.Duration > 0 {
 		p.end = p.begin + int64(cfg.Duration)
@@ -191,7 +191,6 @@ func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
 	if d, ok := cfg.Channels[gpu.Sample]; ok {
 		sampling = cmp.Or(d, DefaultPeriod(gpu.Sample))
 	}
-	beat := int64(sampling)
 	for _, g := range gpus {
 		index := g.Info().Index
 		p.stats = append(p.stats, &Stats{GPU: index, Period: sampling, Gap: cfg.Gap})
@@ -203,15 +202,15 @@ func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
 					gpu:     g,
 					index:   index,
 					channel: channel,
-					grid:    sched.Grid{Start: p.begin + int64(offBeat[channel]*float64(beat)), Period: int64(d)},
+					grid:    sched.Grid{Start: p.begin + int64(offBeat[channel]*float64(sampling)), Period: int64(d)},
 				})
 			}
 		}
 	}
 	// The writer may stand still for ten seconds, on a busy disk say, before a
 	// grid of usual period loses a tick.
-	if d := sampling; d > 0 {
-		p.samples = newStore[record.Sample](len(gpus) * int(min(max(10*time.Second/d, 64), 8192)))
+	if sampling > 0 {
+		p.samples = newStore[record.Sample](len(gpus) * int(min(max(10*time.Second/sampling, 64), 8192)))
 	}
 	p.powers = newStore[record.Power](len(gpus) * 256)
 	p.counters = newStore[record.Counter](len(gpus) * 64)
