@@ -47,9 +47,19 @@ type Energy struct {
 	OperationalClamped Opt[float64] `json:"operational_joules_clamped,omitzero"`   // diagnostic: biased upward in noise
 	Quality            string       `json:"energy_quality"`                        // no_data | gappy | good
 	Tier               string       `json:"energy_tier"`                           // refused | estimate | analysis | billable
-	CI95J              Opt[float64] `json:"ci95_joules,omitzero"`                  // half-width
+	CI95J              Opt[float64] `json:"ci95_joules,omitzero"`                  // half-width, the board's absolute gain left out
+	AbsoluteCI95J      Opt[float64] `json:"ci95_absolute_joules,omitzero"`         // half-width with the gain's uncertainty
+	GainUncertainty    Opt[float64] `json:"gain_uncertainty,omitzero"`             // of the board's absolute gain: one standard deviation, a share
+	OperationalCI95J   Opt[float64] `json:"operational_ci95_joules,omitzero"`      // half-width, with that of the baseline
+	OwnInformation     Opt[float64] `json:"own_information,omitzero"`              // share of the number that this event's readings told; the rest is its group's mean
+	IntegratedJ        Opt[float64] `json:"integrated_joules,omitzero"`            // by power readings alone
+	IntegratedCI95J    Opt[float64] `json:"integrated_ci95_joules,omitzero"`       // half-width
+	CounterJ           Opt[float64] `json:"counter_joules,omitzero"`               // by the energy counter alone
+	CounterCI95J       Opt[float64] `json:"counter_ci95_joules,omitzero"`          // half-width
 	JoulesPerToken     Opt[float64] `json:"joules_per_token,omitzero"`             // gross: idle power included
 	OperationalPerTok  Opt[float64] `json:"operational_joules_per_token,omitzero"` // above idle
 	Throttled          Opt[bool]    `json:"throttled,omitzero"`
+	Aliased            Opt[bool]    `json:"aliased,omitzero"`     // the work's rhythm and the sensor's leave a part of it unseen
+	SharedWith         Opt[int64]   `json:"shared_with,omitzero"` // most requests at once that the power was split between
 	Reasons            []string     `json:"reasons,omitempty"`
 }
