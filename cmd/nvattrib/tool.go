@@ -11,6 +11,7 @@ import (
 	"joulepipe/pkg/cli"
 	"joulepipe/pkg/energy"
 	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -53,7 +54,9 @@ nvpoll --duration 60s | nvattrib --trace - --events events.ndjson`,
 			&ucli.StringSliceFlag{Name: "trace", Aliases: []string{"t"}, Usage: "read power from `FILE` (- is standard input; several are merged by time)"},
 			&ucli.StringSliceFlag{Name: "events", Aliases: []string{"e"}, Usage: "read events from `FILE`"},
 			&ucli.StringFlag{Name: "baseline", Aliases: []string{"b"}, Usage: "subtract the idle power in `FILE`, nvbaseline's outcome"},
+			&ucli.StringFlag{Name: "sensor", Aliases: []string{"s"}, Usage: "take how the channels follow the power from `FILE`, the outcome of nvbaseline response"},
 			&ucli.StringFlag{Name: "method", Aliases: []string{"m"}, Value: energy.Auto, Usage: "attribute by `METHOD`: " + strings.Join(energy.Methods(), ", ")},
+			&ucli.StringFlag{Name: "split", Value: energy.SplitTokens, Usage: "split the power of concurrent requests by `RULE`: " + strings.Join(energy.Splits(), ", ")},
 			&ucli.DurationFlag{Name: "gap", Value: seconds(rules.GapS), Usage: "call a spacing of readings a gap above `DURATION`"},
 			&ucli.Float64Flag{Name: "gappy-fraction", Value: rules.GappyFraction, Usage: "gappy above this `SHARE` of the event in gaps"},
 			&ucli.DurationFlag{Name: "gappy-max-gap", Value: seconds(rules.GappyMaxGapS), Usage: "gappy above this longest spacing `DURATION`"},
@@ -88,6 +91,14 @@ func run(c *cli.Context) error {
 	rules.BillableReadings = c.Int64("billable-samples")
 	rules.BillableFraction = c.Float64("billable-fraction")
 	opts := energy.Options{Method: c.String("method"), Rules: rules}
+	opts.Split = c.String("split")
+	if name := c.String("sensor"); name != "" {
+		sensors, err := readSensors(c, name)
+		if err != nil {
+			return err
+		}
+		opts.Sensors = sensors
+	}
 	if name := c.String("baseline"); name != "" {
 		idle, err := readBaseline(c, name)
 		if err != nil {
@@ -160,6 +171,20 @@ func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out 
 		}
 	}
 	return out.Write(&record.End{Records: n})
+}
+
+// readSensors is what the instrument response test found.
+func readSensors(c *cli.Context, name string) (*sensor.Sensors, error) {
+	f, err := c.OpenFile(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	s, err := sensor.Load(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
 }
 
 // readBaseline is the idle power of each GPU in the file.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
 )
 
 // The methods of attribution.
@@ -43,6 +44,12 @@ type Options struct {
 	Method string          // one of Methods; empty is Auto
 	Idle   map[int]float64 // idle power by GPU, W; a GPU without one has no operational energy
 	Rules  Rules           // zero is DefaultRules
+
+	// For Auto.
+	Sensors   *sensor.Sensors // outcome of the instrument response test; nil: responses are those of boards of the kind, with wider intervals
+	IdleSE    map[int]float64 // standard error of Idle, W
+	Split     string          // one of Splits; empty is SplitTokens
+	BoardGain float64         // standard deviation of the board's absolute gain; 0 is the constant BoardGain
 }
 
 // An Attributor gives events their energy in one pass over a trace. Feed it
@@ -70,6 +77,7 @@ type board struct {
 	channels []channel
 	ns       int64 // time of its latest sample
 	sampled  bool
+	power    *reconstruction // by Auto
 }
 
 // pending is an event on its way.
@@ -81,6 +89,11 @@ type pending struct {
 	slowed   [len(record.Throttles)]int64
 	samples  int64
 	untimely bool
+
+	shares []*share // by Auto, one for each board
+	undone int      // of them
+	weight float64  // claim beside other requests
+	with   int      // most requests that it shared power with
 }
 
 // New makes an attributor that hands finished events to emit. The event given
@@ -89,6 +102,16 @@ func New(opts Options, emit func(*record.Event) error) (*Attributor, error) {
 	a := &Attributor{opts: opts, emit: emit, gpus: map[int]*board{}, groups: map[groupKey]*group{}}
 	if a.opts.Rules == (Rules{}) {
 		a.opts.Rules = DefaultRules()
+	}
+	if a.opts.BoardGain == 0 {
+		a.opts.BoardGain = BoardGain
+	}
+	switch opts.Split {
+	case "":
+		a.opts.Split = SplitTokens
+	case SplitTokens, SplitEqual, SplitTime:
+	default:
+		return nil, fmt.Errorf("no split %q (%s)", opts.Split, strings.Join(Splits(), ", "))
 	}
 	switch opts.Method {
 	case Auto, "":
@@ -130,6 +153,9 @@ func (a *Attributor) board(gpu int) *board {
 			b.channels = append(b.channels, &polled{c, usage})
 		}
 	}
+	if a.opts.Method == Auto {
+		b.power = newReconstruction(gpu, a.opts.Sensors)
+	}
 	a.gpus[gpu] = b
 	a.only = b
 	return b
@@ -147,7 +173,8 @@ func (a *Attributor) take(e record.Event) error {
 	} else {
 		p = &pending{}
 	}
-	*p = pending{boards: p.boards[:0], spans: p.spans[:0], event: e}
+	*p = pending{boards: p.boards[:0], spans: p.spans[:0], shares: p.shares[:0], event: e}
+	p.weight = a.weight(p)
 	switch {
 	case len(e.GPUs) > 0:
 		for _, g := range e.GPUs {
@@ -172,6 +199,16 @@ func (a *Attributor) take(e record.Event) error {
 				p.left = 0
 			} else {
 				c.line().watch(s)
+			}
+		}
+	}
+	if a.opts.Method == Auto && !p.untimely {
+		for _, b := range p.boards {
+			s := &share{event: p}
+			p.shares = append(p.shares, s)
+			b.power.watch(s)
+			if !s.done {
+				p.undone++
 			}
 		}
 	}
@@ -212,6 +249,13 @@ func (a *Attributor) Observe(r record.Record) error {
 	for _, c := range b.channels {
 		c.observe(r)
 	}
+	if b.power != nil {
+		b.power.observe(r)
+		b.power.advance(false)
+		if b.power.heldEdges >= maxHeld {
+			b.power.release(finished)
+		}
+	}
 	if ns, _ := r.When(); ns > a.now || !a.started {
 		a.now, a.started = ns, true
 	}
@@ -240,16 +284,23 @@ func (a *Attributor) sample(b *board, s *record.Sample) {
 	}
 }
 
+// finished notes that a GPU's share of an event is known.
+func finished(s *share) { s.event.undone-- }
+
 // hand gives on the events that are known, in the order of their ends.
 func (a *Attributor) hand(all bool) error {
 	for len(a.open) > 0 {
 		p := a.open[0]
-		if !all && a.now-p.event.EndNS <= patience && !p.known() {
+		if !all && (p.undone > 0 || a.now-p.event.EndNS <= patience && !p.known()) {
 			return nil
 		}
 		heap.Pop(&a.open)
-		p.event.Energy = a.judge(p)
-		a.account(&p.event)
+		if a.opts.Method == Auto {
+			p.event.Energy, _ = a.conclude(p)
+		} else {
+			p.event.Energy = a.judge(p)
+		}
+		a.account(&p.event, 0)
 		if err := a.emit(&p.event); err != nil {
 			return err
 		}
@@ -282,6 +333,10 @@ func (a *Attributor) Finish() error {
 	for _, b := range a.gpus {
 		for _, c := range b.channels {
 			c.finish()
+		}
+		if b.power != nil {
+			b.power.advance(true)
+			b.power.release(finished)
 		}
 	}
 	return a.hand(true)

@@ -28,7 +28,7 @@ type group struct {
 const maxGroups = 1 << 16
 
 // account adds a finished event to its group.
-func (a *Attributor) account(e *record.Event) {
+func (a *Attributor) account(e *record.Event, systematicJ float64) {
 	key := groupKey{e.Phase, e.Model, e.BatchSize}
 	g := a.groups[key]
 	if g == nil {

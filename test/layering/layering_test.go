@@ -32,7 +32,7 @@ var doors = map[string][]string{
 	"pkg/poll":              {"pkg/clock", "pkg/gpu", "pkg/sched"},
 	"pkg/load":              {"pkg/clock", "pkg/gpu", "pkg/gpu/sim"},
 	"pkg/baseline":          {"pkg/stats", "pkg/stream"},
-	"pkg/energy":            {"pkg/stats", "pkg/stream"},
+	"pkg/energy":            {"pkg/sensor", "pkg/stats", "pkg/stream"},
 	"pkg/thermal":           {"pkg/stats", "pkg/stream"},
 	"pkg/sensor":            {"pkg/stats", "pkg/stream"},
 	"pkg/report":            {"pkg/baseline", "pkg/energy", "pkg/gpu", "pkg/poll", "pkg/sensor", "pkg/stats", "pkg/stream"},
@@ -43,7 +43,7 @@ var doors = map[string][]string{
 	"cmd/nvpoll":            {"pkg/cli", "pkg/clock", "pkg/gpu", "pkg/gpu/nvml", "pkg/gpu/replay", "pkg/gpu/sim", "pkg/poll", "pkg/stream"},
 	"cmd/nvload":            {"pkg/cli", "pkg/clock", "pkg/gpu", "pkg/gpu/sim", "pkg/load", "pkg/stream"},
 	"cmd/nvbaseline":        {"pkg/baseline", "pkg/cli", "pkg/sensor", "pkg/stream"},
-	"cmd/nvattrib":          {"pkg/baseline", "pkg/cli", "pkg/energy", "pkg/stream"},
+	"cmd/nvattrib":          {"pkg/baseline", "pkg/cli", "pkg/energy", "pkg/sensor", "pkg/stream"},
 	"cmd/nvsoak":            {"pkg/cli", "pkg/clock", "pkg/thermal", "pkg/stream"},
 	"cmd/nvreport":          {"pkg/cli", "pkg/report"},
 }

@@ -1,0 +1,763 @@
+package energy
+
+import (
+	"cmp"
+	"container/heap"
+	"math"
+	"slices"
+
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
+	"joulepipe/pkg/stats"
+)
+
+// A reconstruction is the power of one GPU as its channels together tell it,
+// near the edges of events in patches and between those by the readings as
+// they are. It keeps what is needed for the next patch and a batch of patches;
+// their noise, and what events of one kind have in common, are learnt from the
+// batch.
+type reconstruction struct {
+	gpu    int
+	tracks []*track
+	named  map[string]*track
+	choose func(*record.Sample) record.Opt[float64]
+
+	edges   edgeHeap
+	cluster []edge  // of the next patch
+	recent  []int64 // edges before it, not far
+	firstNS int64
+	nowNS   int64
+	begun   bool
+	records int
+
+	until   int64 // end of the last patch
+	account [channels]meter
+	built   bool
+
+	held      []*patch
+	heldEdges int
+	active    []*share // events that have begun and not ended in the patches released
+	solver    solver
+	group     groups
+}
+
+// edge is where an event begins or ends.
+type edge struct {
+	ns    int64
+	share *share
+	start bool
+}
+
+// share is what one GPU gives one event.
+type share struct {
+	event    *pending
+	from, to [channels]meter // the tracks' own accounts at its ends
+	joules   float64
+	variance float64
+	drift    [maxParams]float64
+	own      float64 // share of the information that is its own, weighted by variance
+	ownOf    float64
+	seen     float64 // independent readings' worth
+	readings int64
+	dark     string // why its energy cannot be known
+	done     bool
+	blind    [channels]float64
+	frame    bool // around shorter events
+}
+
+const (
+	maxEdges = 24   // of a patch
+	maxHeld  = 4096 // edges, of a batch
+)
+
+func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {
+	r := &reconstruction{gpu: gpu, named: map[string]*track{}}
+	for _, name := range trackNames {
+		var c *sensor.Channel
+		if sensors != nil {
+			c = sensors.Channel(gpu, name)
+			if c == nil && name == Average {
+				c = sensors.Channel(gpu, record.ChannelPower)
+			}
+		}
+		t := newTrack(name, respond(name, c))
+		r.tracks = append(r.tracks, t)
+		r.named[name] = t
+	}
+	r.choose = averaged()
+	r.group.init()
+	return r
+}
+
+// observe takes a record of this GPU.
+func (r *reconstruction) observe(x record.Record) {
+	ns, _ := x.When()
+	if !r.begun {
+		r.begun, r.firstNS, r.nowNS = true, ns, ns
+	}
+	r.nowNS = max(r.nowNS, ns)
+	if r.records++; r.records%1024 == 0 {
+		r.trim()
+	}
+	switch x := x.(type) {
+	case *record.Power:
+		r.tracks[0].stamped(x.TimeNS, x.PowerW)
+	case *record.Counter:
+		if mJ, ok := x.EnergyMilliJ.Get(); ok {
+			r.tracks[1].count(x.BeforeNS/2+x.TimeNS/2, mJ)
+		}
+	case *record.Sample:
+		if !x.ReadOK {
+			return
+		}
+		if w, ok := x.PowerInstantW.Get(); ok {
+			r.tracks[2].at(x.TimeNS, w)
+		}
+		if w, ok := r.choose(x).Get(); ok {
+			r.tracks[3].at(x.TimeNS, w)
+		}
+	}
+}
+
+// trim forgets what no patch will ask for.
+func (r *reconstruction) trim() {
+	keep := r.nowNS
+	if len(r.cluster) > 0 {
+		keep = r.cluster[0].ns
+	} else if len(r.edges) > 0 {
+		keep = min(keep, r.edges[0].ns)
+	}
+	for _, t := range r.tracks {
+		t.trim(keep - patience)
+	}
+}
+
+// watch takes an event into account.
+func (r *reconstruction) watch(s *share) {
+	e := &s.event.event
+	if e.EndNS <= e.StartNS {
+		s.dark, s.done = "it has no length", true
+		return
+	}
+	heap.Push(&r.edges, edge{e.StartNS, s, true})
+	heap.Push(&r.edges, edge{e.EndNS, s, false})
+}
+
+// flank is how far from an edge readings matter, for tracks in use, ns.
+func flank(tracks []*track) (flank, step float64) {
+	step = math.Inf(1)
+	for _, t := range tracks {
+		window := t.response.window
+		if t.name == Counter {
+			window = t.spacing / 1e9
+		}
+		flank = max(flank, t.response.memory(window))
+		step = min(step, max(t.response.update, min(t.spacing/1e9, 4*t.response.update)))
+	}
+	return (flank + 3*step) * 1e9, step * 1e9
+}
+
+// useful are the tracks that say something of power about ns: those that see
+// it, but beside one that sees all of the time none whose readings are means
+// over ten times as long, or rarer and of a part of the time only.
+func (r *reconstruction) useful(ns int64) (use []*track) {
+	finest, update := math.Inf(1), math.Inf(1)
+	for _, t := range r.tracks {
+		if !t.about(ns) {
+			continue
+		}
+		use = append(use, t)
+		if t.response.coverage > 0.8 {
+			finest, update = min(finest, t.reach()), min(update, t.response.update)
+		}
+	}
+	return slices.DeleteFunc(use, func(t *track) bool {
+		return t.reach() > 8*finest || t.response.coverage <= 0.8 && t.response.update > 1.5*update
+	})
+}
+
+// reach is how long a mean its readings are, s.
+func (t *track) reach() float64 {
+	if t.name == Counter {
+		return t.spacing/1e9 + 2*t.response.tau
+	}
+	return t.response.window + 2*t.response.tau
+}
+
+// about says whether the track has updates before and after ns, or nearly.
+func (t *track) about(ns int64) bool {
+	n := len(t.updates)
+	reach := int64(4 * t.spacing)
+	return n >= 2 && t.updates[0].ns <= ns+reach && t.updates[n-1].ns >= ns-reach
+}
+
+// advance builds the patches that are known well enough; all of them at the end.
+func (r *reconstruction) advance(all bool) {
+	for {
+		var last int64
+		if n := len(r.cluster); n > 0 {
+			last = r.cluster[n-1].ns
+		}
+		reach := int64(1.5e9) // before anything is known
+		if len(r.cluster) > 0 {
+			f, _ := flank(r.useful(last))
+			if f > 0 {
+				reach = int64(f)
+			}
+		}
+		if len(r.edges) > 0 && (all || r.edges[0].ns < r.nowNS) {
+			e := r.edges[0]
+			if len(r.cluster) == 0 || e.ns == last || e.ns-last <= 2*reach && r.distinct() < maxEdges {
+				r.cluster = append(r.cluster, heap.Pop(&r.edges).(edge))
+				continue
+			}
+		}
+		if len(r.cluster) == 0 || !all && (r.nowNS <= last+2*reach || !r.ready(last+2*reach)) {
+			return
+		}
+		r.build()
+	}
+}
+
+// distinct is how many different times the cluster's edges have.
+func (r *reconstruction) distinct() int {
+	n := 0
+	for i, e := range r.cluster {
+		if i == 0 || e.ns != r.cluster[i-1].ns {
+			n++
+		}
+	}
+	return n
+}
+
+// ready says whether all channels that may still come have passed ns.
+func (r *reconstruction) ready(ns int64) bool {
+	if r.nowNS-ns > patience {
+		return true
+	}
+	for _, t := range r.tracks {
+		if len(t.updates) == 0 && !t.read && r.nowNS-r.firstNS > patience {
+			continue
+		}
+		if t.lastNS < ns && r.nowNS-t.lastNS < patience {
+			return false
+		}
+	}
+	return true
+}
+
+// build makes the next patch of the cluster's edges.
+func (r *reconstruction) build() {
+	first, last := r.cluster[0].ns, r.cluster[len(r.cluster)-1].ns
+	use := r.useful(first/2 + last/2)
+	reach, step := flank(use)
+	p := &patch{originNS: first, edges: r.cluster}
+	r.cluster = nil
+	if len(use) == 0 {
+		reach, step = 1e8, 1e8
+	}
+	from, until := first-int64(reach), last+int64(reach)
+	if r.built {
+		from = max(from, r.until)
+	}
+	if len(r.edges) > 0 && r.edges[0].ns < until+int64(reach) {
+		until = min(until, last+(r.edges[0].ns-last)/2)
+	}
+	until = min(until, max(last+1, r.nowNS)) // what begins later is not known yet
+	lo, hi := from-int64(reach), until+int64(reach)
+
+	// Edges, those of the neighbours too.
+	var cuts []int64
+	for _, x := range r.recent {
+		if x > lo {
+			cuts = append(cuts, x)
+		}
+	}
+	r.recent = append(r.recent[:0], cuts...)
+	for _, e := range p.edges {
+		if n := len(r.recent); n == 0 || r.recent[n-1] != e.ns {
+			cuts = append(cuts, e.ns)
+			r.recent = append(r.recent, e.ns)
+		}
+	}
+	for _, e := range r.edges {
+		if e.ns < hi {
+			cuts = append(cuts, e.ns)
+		}
+	}
+	slices.Sort(cuts)
+	cuts = slices.Compact(cuts)
+	r.cells(p, cuts, from, until, lo, hi, step)
+
+	for _, t := range use {
+		channel := int8(slices.Index(r.tracks, t))
+		for _, u := range t.between(lo, hi) {
+			at := float64(u.ns-p.originNS) / 1e9
+			if u.window <= 0 || at-t.response.lag-u.window < p.ends[0] {
+				continue
+			}
+			p.rows = append(p.rows, row{at: at, window: u.window, value: u.value, channel: channel, blind: u.blindS})
+			p.blind[channel] = max(p.blind[channel], u.blindS)
+		}
+	}
+	p.chains = make([]chain, len(r.tracks))
+	for i, t := range r.tracks {
+		p.chains[i] = t.response.chain
+	}
+	p.weigh(p.chains)
+	r.between(p, from, until)
+	for i := range p.edges {
+		e := &p.edges[i]
+		m := &e.share.to
+		if e.start {
+			m = &e.share.from
+		}
+		for i, t := range r.tracks {
+			m[i] = t.meter(e.ns)
+			out := int64(t.reach()*1e9) + int64(2*t.spacing)
+			if e.start {
+				out = -out
+			}
+			m[i].outer = t.meter(e.ns + out).level
+		}
+	}
+	r.until, r.built = until, true
+	r.held = append(r.held, p)
+	r.heldEdges += len(p.edges)
+}
+
+// cells divides a patch: at every edge, and by step from there on, in growing
+// steps.
+func (r *reconstruction) cells(p *patch, cuts []int64, from, until, lo, hi int64, step float64) {
+	sec := func(ns int64) float64 { return float64(ns-p.originNS) / 1e9 }
+	marks := append([]int64{lo, from, until, hi}, cuts...)
+	slices.Sort(marks)
+	marks = slices.Compact(marks)
+	inside := map[int64]bool{}
+	for _, x := range cuts {
+		inside[x] = true
+	}
+	segment := -1
+	for i := 0; i+1 < len(marks); i++ {
+		a, b := marks[i], marks[i+1]
+		switch {
+		case a == from:
+			segment = 0
+		case a >= until || a < from:
+			segment = -1
+		case inside[a]:
+			segment++
+		}
+		if segment >= p.segments {
+			p.segments++
+			p.starts = append(p.starts, a)
+		}
+		widths := divide(float64(b-a), step)
+		at := sec(a)
+		for j, w := range widths {
+			p.ends = append(p.ends, at)
+			p.segment = append(p.segment, segment)
+			p.jump = append(p.jump, j == 0 && inside[a])
+			at += w / 1e9
+		}
+	}
+	p.ends = append(p.ends, sec(hi))
+	p.busy = make([]bool, len(p.segment))
+}
+
+// divide is the widths of the cells of a stretch: step at its ends, more in the
+// middle.
+func divide(length, step float64) []float64 {
+	const growth = 1.4
+	n := int(math.Ceil(length / step))
+	if n <= 4 {
+		n = max(n, 1)
+		w := make([]float64, n)
+		for i := range w {
+			w[i] = length / float64(n)
+		}
+		return w
+	}
+	var half []float64
+	sum := 0.0
+	for w := step; sum+w < length/2; w *= growth {
+		half = append(half, w)
+		sum += w
+	}
+	scale := length / 2 / sum
+	widths := make([]float64, 0, 2*len(half))
+	for _, w := range half {
+		widths = append(widths, w*scale)
+	}
+	for i := len(half) - 1; i >= 0; i-- {
+		widths = append(widths, half[i]*scale)
+	}
+	return widths
+}
+
+// between accounts for the time from the last patch to this one.
+func (r *reconstruction) between(p *patch, from, until int64) {
+	p.spacing = float64(from-r.until) / 1e9
+	now := [channels]meter{}
+	for i, t := range r.tracks {
+		now[i] = t.meter(from)
+	}
+	if r.built && from > r.until {
+		best := math.Inf(1)
+		for i, t := range r.tracks {
+			a, b := r.account[i], now[i]
+			if !a.ok || !b.ok || a.breaks != b.breaks || b.count-a.count < 1 {
+				continue
+			}
+			// What sees all of the time in the shortest steps.
+			rank := t.reach() / min(t.response.coverage, 1)
+			if holes := b.holes - a.holes; holes > 0 {
+				rank += math.Cbrt(holes)
+			}
+			if rank < best {
+				best = rank
+				p.rest = rest{b.joules.minus(a.joules), max(0, b.holes-a.holes), b.count - a.count, i, true}
+			}
+		}
+	}
+	for i, t := range r.tracks {
+		r.account[i] = t.meter(until)
+	}
+}
+
+// rest is the energy of the time between two patches.
+type rest struct {
+	joules   float64
+	holes    float64 // s³
+	readings int64
+	channel  int
+	ok       bool
+}
+
+// release solves the held patches and gives the events their shares.
+func (r *reconstruction) release(finish func(*share)) {
+	if len(r.held) == 0 {
+		return
+	}
+	r.occupy()
+	for _, p := range r.held {
+		p.noise = prior
+		r.jump(p, &p.noise)
+		r.solver.solve(p, p.noise, true)
+	}
+	r.learn()
+	for _, p := range r.held {
+		r.jump(p, &p.noise)
+		if _, ok := r.solver.solve(p, p.noise, false); !ok {
+			p.failed = true
+			continue
+		}
+		r.solver.settle(p)
+	}
+	r.group.shrink(r.held)
+	for _, p := range r.held {
+		r.give(p, finish)
+	}
+	clear(r.held)
+	r.held, r.heldEdges = r.held[:0], 0
+}
+
+// jump sets how large the steps at a patch's edges may be: as the readings
+// range, twice over, for a short burst does not show its height.
+func (r *reconstruction) jump(p *patch, w *noise) {
+	lo, hi := math.Inf(1), math.Inf(-1)
+	for i := range p.rows {
+		lo, hi = min(lo, p.rows[i].value), max(hi, p.rows[i].value)
+	}
+	w.jump = 20
+	if hi > lo {
+		w.jump += 2 * (hi - lo)
+	}
+}
+
+// occupy says in which cells of the held patches work goes on: in those of
+// events that are not merely a frame around others.
+func (r *reconstruction) occupy() {
+	r.each(func(_ *patch, _ int, active []*share) {
+		for _, s := range active {
+			for _, o := range active {
+				x, y := &s.event.event, &o.event.event
+				if x.EndNS-x.StartNS > y.EndNS-y.StartNS && x.StartNS <= y.StartNS && x.EndNS >= y.EndNS {
+					s.frame = true
+				}
+			}
+		}
+	})
+	r.each(func(p *patch, cell int, active []*share) {
+		p.busy[cell] = slices.ContainsFunc(active, func(s *share) bool { return !s.frame })
+	})
+}
+
+// each calls f for every cell of the held patches with the events that go on
+// in it.
+func (r *reconstruction) each(f func(p *patch, cell int, active []*share)) {
+	active := slices.Clone(r.active)
+	for _, p := range r.held {
+		at := 0
+		pass := func(until float64) {
+			for ; at < len(p.edges) && float64(p.edges[at].ns-p.originNS)/1e9 <= until; at++ {
+				if e := p.edges[at]; e.start {
+					active = append(active, e.share)
+				} else if i := slices.Index(active, e.share); i >= 0 {
+					active = slices.Delete(active, i, i+1)
+				}
+			}
+		}
+		for i := range p.busy {
+			pass(p.ends[i] + 1e-9)
+			f(p, i, active)
+		}
+		pass(math.Inf(1))
+	}
+}
+
+// give adds a patch's energy, and that of the time before it, to the events.
+func (r *reconstruction) give(p *patch, finish func(*share)) {
+	w := &p.noise
+	if len(r.active) > 0 && p.spacing > 0 {
+		walk := w.idle
+		if len(r.active) > 0 {
+			walk = w.busy
+		}
+		t := r.tracks[p.rest.channel]
+		sd := w.sd[p.rest.channel]
+		variance := sd*sd*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
+		for _, s := range r.active {
+			if !p.rest.ok {
+				s.dark = "no reading covers all of the event"
+				continue
+			}
+			part := s.part(r.active)
+			s.joules += part * p.rest.joules
+			s.variance += part * part * variance
+			s.readings += p.rest.readings
+			s.seen += float64(p.rest.readings)
+			s.drift[p.rest.channel*perChannel+paramGain] += part * p.rest.joules
+			s.own += part * part * variance
+			s.ownOf += part * part * variance
+		}
+	}
+	// Weights of the events over the patch's segments.
+	type hold struct {
+		s *share
+		w []float64
+	}
+	k := p.segments
+	var holds []hold
+	of := func(s *share) []float64 {
+		for _, h := range holds {
+			if h.s == s {
+				return h.w
+			}
+		}
+		holds = append(holds, hold{s, make([]float64, k)})
+		return holds[len(holds)-1].w
+	}
+	var ended []*share
+	at := 0
+	for g := range k {
+		for ; at < len(p.edges) && p.edges[at].ns <= p.starts[g]; at++ {
+			if e := p.edges[at]; e.start {
+				r.active = append(r.active, e.share)
+			} else if i := slices.Index(r.active, e.share); i >= 0 {
+				r.active = slices.Delete(r.active, i, i+1)
+				ended = append(ended, e.share)
+			}
+		}
+		for _, s := range r.active {
+			of(s)[g] = s.part(r.active)
+		}
+	}
+	for _, h := range holds {
+		s := h.s
+		if p.failed || len(p.rows) == 0 {
+			s.dark = "no reading is near the event"
+			continue
+		}
+		variance := 0.0
+		for i, wi := range h.w {
+			if wi == 0 {
+				continue
+			}
+			s.joules += wi * p.joules[i]
+			for j, wj := range h.w {
+				variance += wi * wj * p.cov[i*k+j]
+			}
+			s.seen += p.seen[i]
+		}
+		s.readings += p.count(h.w)
+		s.variance += max(0, variance)
+		own := 1.0
+		if p.own != nil {
+			sum, all := 0.0, 0.0
+			for i, wi := range h.w {
+				if wi != 0 {
+					sum += p.own[i] * math.Abs(p.joules[i])
+					all += math.Abs(p.joules[i])
+				}
+			}
+			if all > 0 {
+				own = sum / all
+			}
+		}
+		s.own += own * max(variance, 1e-12)
+		s.ownOf += max(variance, 1e-12)
+		for param := range maxParams {
+			if d := p.drift[param]; d != nil {
+				for i, wi := range h.w {
+					s.drift[param] += wi * d[i]
+				}
+			}
+		}
+	}
+	for _, s := range ended {
+		s.done = true
+		s.blind = p.blind
+		finish(s)
+	}
+}
+
+// count is how many readings are of segments to a twentieth at least.
+func (p *patch) count(segments []float64) (n int64) {
+	for i := range p.rows {
+		r := &p.rows[i]
+		held := 0.0
+		for j, h := range r.weights {
+			if g := p.segment[r.first+j]; g >= 0 && segments[g] != 0 {
+				held += h
+			}
+		}
+		if held >= 0.05 {
+			n++
+		}
+	}
+	return n
+}
+
+// prior is the noise that is taken where few readings tell, of the H200's
+// channels.
+var prior = noise{
+	sd:   [channels]float64{0.3, 3, 1, 0.5},
+	form: [channels]float64{0.12, 0.05, 0.15, 0.05},
+	idle: 20,
+	busy: 4000,
+}
+
+const (
+	fewPatches  = 6    // fewer tell no noise
+	somePatches = 16   // are enough to
+	manyKinds   = 8    // of work have a noise of their own
+	worstForm   = 0.35 // more is no sensor of that response
+)
+
+// learn finds the noise of the held patches: that of all, and that of each
+// phase that has many.
+func (r *reconstruction) learn() {
+	all := r.fit(r.held, prior)
+	phases := map[string][]*patch{}
+	var names []string
+	for _, p := range r.held {
+		p.noise = all
+		name := p.edges[0].share.event.event.Phase
+		if phases[name] == nil {
+			names = append(names, name)
+		}
+		phases[name] = append(phases[name], p)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(phases[b]), len(phases[a])), cmp.Compare(a, b))
+	})
+	for i, name := range names {
+		if i == manyKinds || len(names) == 1 {
+			break
+		}
+		own := r.fit(phases[name], all)
+		for _, p := range phases[name] {
+			p.noise = own
+		}
+	}
+}
+
+// fit is the noise under which the readings of patches are likeliest, with
+// some weight on what is known before. Patches in which power steps where no
+// event says so are left to their own factor.
+func (r *reconstruction) fit(held []*patch, from noise) noise {
+	var some []*patch
+	for i := 0; i < len(held); i += 1 + len(held)/(2*somePatches) {
+		p := held[i]
+		r.jump(p, &from)
+		if _, ok := r.solver.solve(p, from, false); ok && len(p.rows) > 0 {
+			some = append(some, p)
+		}
+	}
+	if len(some) < fewPatches {
+		return from
+	}
+	slices.SortStableFunc(some, func(a, b *patch) int { return cmp.Compare(a.scale, b.scale) })
+	some = some[:(len(some)+1)/2]
+	var used [channels]int
+	for _, p := range some {
+		for i := range p.rows {
+			used[p.rows[i].channel]++
+		}
+	}
+	x, step := []float64{0, 0}, []float64{1, 1}
+	var of []int
+	for c := range channels {
+		if used[c] >= 40 {
+			of = append(of, c)
+			x, step = append(x, 0, 0), append(step, 0.7, 0.5)
+		}
+	}
+	set := func(x []float64) noise {
+		v := from
+		v.idle, v.busy = from.idle*math.Exp(x[0]), from.busy*math.Exp(x[1])
+		for i, c := range of {
+			v.sd[c], v.form[c] = from.sd[c]*math.Exp(x[2+2*i]), min(from.form[c]*math.Exp(x[3+2*i]), worstForm)
+		}
+		return v
+	}
+	at, _ := stats.Minimize(func(x []float64) float64 {
+		v := set(x)
+		sum := x[0]*x[0]/4 + x[1]*x[1]/4
+		for i := range of {
+			sum += x[2+2*i]*x[2+2*i] + x[3+2*i]*x[3+2*i]*2
+		}
+		for _, p := range some {
+			r.jump(p, &v)
+			l, ok := r.solver.solve(p, v, false)
+			if !ok {
+				return math.Inf(1)
+			}
+			sum += l
+		}
+		return sum
+	}, x, step)
+	return set(at)
+}
+
+// edgeHeap orders edges by time, ends before starts, so that what ends where
+// another begins does not overlap it.
+type edgeHeap []edge
+
+func (h edgeHeap) Len() int { return len(h) }
+func (h edgeHeap) Less(i, j int) bool {
+	if c := cmp.Compare(h[i].ns, h[j].ns); c != 0 {
+		return c < 0
+	}
+	return !h[i].start && h[j].start && h[i].share != h[j].share
+}
+func (h edgeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *edgeHeap) Push(x any)   { *h = append(*h, x.(edge)) }
+func (h *edgeHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	old[len(old)-1] = edge{}
+	*h = old[:len(old)-1]
+	return x
+}

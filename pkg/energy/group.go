@@ -1,0 +1,320 @@
+package energy
+
+import (
+	"math"
+
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/stats"
+)
+
+// groups learn what events of one kind have in common, so that one whose own
+// readings tell little is told with the help of the others.
+type groups struct {
+	means map[kind]*pool
+}
+
+// pool is the mean power of the events of one kind, from regressions over all
+// patches, each batch weighted by its precision.
+type pool struct {
+	weighted, weight float64 // W/W², 1/W²
+	seconds          float64 // of the events
+	own              float64 // of their information, added up
+	n                int
+}
+
+// minGroup is how many events make a kind: below it a spread is not to be had.
+const minGroup = 6
+
+func (g *groups) init() { g.means = map[kind]*pool{} }
+
+// kin is the events of one kind in a batch.
+type kin struct {
+	key      kind
+	index    int
+	power, v []float64 // each by its own readings: W, W²
+	mean     float64   // W
+	meanVar  float64   // W², of the mean
+	between  float64   // W², from one event to the next
+	drift    [maxParams]float64
+}
+
+// kind is what makes events alike: work of one name on as many tokens and
+// about as long.
+type kind struct {
+	groupKey
+	input, output int64
+	octave        int
+}
+
+func kindOf(e *record.Event) kind {
+	return kind{groupKey{e.Phase, e.Model, e.BatchSize}, e.InputTokens.Or(0), e.OutputTokens.Or(0), int(math.Floor(math.Log2(e.Duration())))}
+}
+
+// whole finds the segments that are exactly one event.
+func (p *patch) findWhole() {
+	p.whole = make([]*share, p.segments)
+	index := map[*share]int{}
+	n, prev := 0, int64(math.MinInt64)
+	for _, e := range p.edges {
+		if e.ns != prev {
+			n++
+			prev = e.ns
+		}
+		if e.start {
+			index[e.share] = n
+		} else if a, ok := index[e.share]; ok && a == n-1 && p.whole[a] == nil {
+			p.whole[a] = e.share
+		}
+	}
+}
+
+func (p *patch) seconds(g int) float64 {
+	s := p.whole[g]
+	return float64(s.event.event.EndNS-s.event.event.StartNS) / 1e9
+}
+
+// shrink draws each event towards its kind as far as its own readings leave it
+// open, patch by patch, so that what one event gains its neighbours lose.
+func (g *groups) shrink(held []*patch) {
+	kinds := map[kind]*kin{}
+	var list []*kin
+	for _, p := range held {
+		if p.failed || len(p.rows) == 0 {
+			continue
+		}
+		p.findWhole()
+		for i, s := range p.whole {
+			if s == nil {
+				continue
+			}
+			key := kindOf(&s.event.event)
+			k := kinds[key]
+			if k == nil {
+				k = &kin{key: key}
+				kinds[key] = k
+			}
+			d := p.seconds(i)
+			k.power = append(k.power, p.joules[i]/d)
+			k.v = append(k.v, p.cov[i*p.segments+i]/(d*d))
+			for param, dr := range p.drift {
+				if dr != nil {
+					k.drift[param] += dr[i] / d
+				}
+			}
+		}
+	}
+	for _, k := range kinds {
+		k.mean, k.between = heterogeneity(k.power, k.v)
+		n := float64(len(k.power))
+		for i := range k.drift {
+			k.drift[i] /= n
+		}
+	}
+	for _, p := range held {
+		for _, s := range p.whole {
+			if s == nil {
+				continue
+			}
+			if k := kinds[kindOf(&s.event.event)]; len(k.power) >= minGroup && k.index == 0 && len(list) < 64 {
+				list = append(list, k)
+				k.index = len(list)
+			}
+		}
+	}
+	if len(list) == 0 {
+		return
+	}
+	regress(held, kinds, list)
+	for _, k := range list {
+		m := g.means[k.key]
+		if m == nil {
+			m = &pool{}
+			g.means[k.key] = m
+		}
+		m.n += len(k.power)
+		if k.meanVar > 0 {
+			m.weighted += k.mean / k.meanVar
+			m.weight += 1 / k.meanVar
+		}
+	}
+	for _, p := range held {
+		if p.failed || p.whole == nil {
+			continue
+		}
+		g.pull(p, kinds)
+	}
+}
+
+// heterogeneity is the mean of estimates with variances of their own, and the
+// variance between what they estimate (Paule and Mandel).
+func heterogeneity(x, v []float64) (mean, between float64) {
+	at := func(t float64) (mean, q float64) {
+		sum, w := 0.0, 0.0
+		for i := range x {
+			sum += x[i] / (v[i] + t)
+			w += 1 / (v[i] + t)
+		}
+		mean = sum / w
+		for i := range x {
+			q += (x[i] - mean) * (x[i] - mean) / (v[i] + t)
+		}
+		return mean, q
+	}
+	want := float64(len(x) - 1)
+	mean, q := at(0)
+	if q <= want || len(x) < 2 {
+		return mean, 0
+	}
+	lo, hi := 0.0, 1.0
+	for _, q = at(hi); q > want && hi < 1e12; _, q = at(hi) {
+		hi *= 4
+	}
+	for range 60 {
+		mid := (lo + hi) / 2
+		if _, q = at(mid); q > want {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	mean, _ = at(hi)
+	return mean, hi
+}
+
+// regress finds the kinds' mean powers together: where two always lie in the
+// same readings, what the one has more the other has less, and only their
+// various lengths and distances tell them apart.
+func regress(held []*patch, kinds map[kind]*kin, list []*kin) {
+	n := len(list)
+	normal, right := make([]float64, n*n), make([]float64, n)
+	for _, p := range held {
+		if p.failed || p.whole == nil {
+			continue
+		}
+		m, ok := p.members(kinds)
+		if !ok {
+			continue
+		}
+		// Rows of design·inverse: kind a's events summed over.
+		for i, a := range m.kin {
+			for j, b := range m.kin {
+				w := m.inverse[i*len(m.kin)+j] * m.seconds[i]
+				normal[(a.index-1)*n+b.index-1] += w * m.seconds[j]
+				right[a.index-1] += w * m.joules[j]
+			}
+		}
+	}
+	for i := range n {
+		normal[i*n+i] *= 1 + 1e-9
+	}
+	inverse, ok := stats.Invert(normal, n)
+	if !ok {
+		return
+	}
+	for i, a := range list {
+		a.mean = 0
+		for j := range list {
+			a.mean += inverse[i*n+j] * right[j]
+		}
+		a.meanVar = inverse[i*n+i]
+	}
+}
+
+// members are the events of a patch that belong to kinds.
+type members struct {
+	at      []int // segments
+	kin     []*kin
+	seconds []float64
+	joules  []float64
+	inverse []float64 // of their covariance, that between events included
+}
+
+func (p *patch) members(kinds map[kind]*kin) (m members, ok bool) {
+	for i, s := range p.whole {
+		if s == nil {
+			continue
+		}
+		if k := kinds[kindOf(&s.event.event)]; k != nil && k.index > 0 {
+			m.at, m.kin = append(m.at, i), append(m.kin, k)
+			m.seconds, m.joules = append(m.seconds, p.seconds(i)), append(m.joules, p.joules[i])
+		}
+	}
+	n := len(m.at)
+	if n == 0 {
+		return m, false
+	}
+	c := make([]float64, n*n)
+	for i, a := range m.at {
+		for j, b := range m.at {
+			c[i*n+j] = p.cov[a*p.segments+b]
+		}
+		c[i*n+i] += m.kin[i].between*m.seconds[i]*m.seconds[i] + 1e-9
+	}
+	m.inverse, ok = stats.Invert(c, n)
+	return m, ok
+}
+
+// pull draws a patch's events towards their kinds.
+func (g *groups) pull(p *patch, kinds map[kind]*kin) {
+	m, ok := p.members(kinds)
+	if !ok {
+		return
+	}
+	n, k := len(m.at), p.segments
+	gain := make([]float64, k*n)
+	for s := range k {
+		for j := range n {
+			for i := range n {
+				gain[s*n+j] += p.cov[s*k+m.at[i]] * m.inverse[i*n+j]
+			}
+		}
+	}
+	away := make([]float64, n)
+	for i := range n {
+		away[i] = m.kin[i].mean*m.seconds[i] - m.joules[i]
+	}
+	p.own = make([]float64, k)
+	for s := range p.own {
+		p.own[s] = 1
+	}
+	cov := make([]float64, k*k)
+	copy(cov, p.cov)
+	for s := range k {
+		for j := range n {
+			p.joules[s] += gain[s*n+j] * away[j]
+		}
+		for q := range k {
+			for j := range n {
+				cov[s*k+q] -= gain[s*n+j] * p.cov[m.at[j]*k+q]
+				// The kind's mean is not exact either.
+				for i := range n {
+					if m.kin[i] == m.kin[j] {
+						cov[s*k+q] += gain[s*n+j] * gain[q*n+i] * m.kin[j].meanVar * m.seconds[i] * m.seconds[j]
+					}
+				}
+			}
+		}
+	}
+	for param, d := range p.drift {
+		if d == nil {
+			continue
+		}
+		change := make([]float64, n)
+		for j := range n {
+			change[j] = m.kin[j].drift[param]*m.seconds[j] - d[m.at[j]]
+		}
+		for s := range k {
+			for j := range n {
+				d[s] += gain[s*n+j] * change[j]
+			}
+		}
+	}
+	for j := range n {
+		own := 1 - min(1, max(0, gain[m.at[j]*n+j]))
+		p.own[m.at[j]] = own
+		pool := g.means[m.kin[j].key]
+		pool.seconds += m.seconds[j]
+		pool.own += own
+	}
+	p.cov = cov
+}

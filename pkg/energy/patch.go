@@ -1,0 +1,281 @@
+package energy
+
+import (
+	"math"
+	"sort"
+
+	"joulepipe/pkg/stats"
+)
+
+// A patch is a stretch of one GPU's time around edges of events, where what a
+// reading shows is of more than one of them. Power in it is taken as constant
+// over cells, a few to a sensor's update; cells meet at every edge. Between
+// patches the readings stand for themselves.
+type patch struct {
+	originNS int64
+	ends     []float64 // cells: from ends[i] until ends[i+1], s after origin
+	segment  []int     // of each cell; -1: solved for, but another patch's to count
+	jump     []bool    // cell i begins at an edge of an event
+	busy     []bool    // an event is going on in cell i
+	segments int
+	starts   []int64 // ns, of the segments
+
+	rows   []row
+	chains []chain
+	edges  []edge            // in the order of time
+	blind  [channels]float64 // s, by which the channels' updates may be off
+
+	rest    rest    // the time before it, up to the patch before
+	spacing float64 // s, its length
+	failed  bool
+	noise   noise
+	scale   float64 // of its noise over that of all, variances
+
+	// What it comes to.
+	joules []float64            // of each segment
+	cov    []float64            // of them, segments × segments, J²
+	drift  [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them
+	seen   []float64            // of each segment: readings' worth that fell into it
+	whole  []*share             // the event that a segment is
+	own    []float64            // share of each that its own readings told; nil: all
+}
+
+// row is a reading: the mean of the power, followed as its channel follows it,
+// over a window that ends at a time.
+type row struct {
+	at      float64 // s after the patch's origin
+	window  float64 // s
+	value   float64 // W
+	blind   float64 // s by which at may be off, one standard deviation
+	channel int8    // index in the reconstruction's chains
+	first   int     // cell of the first weight
+	weights []float64
+	slope   []float64 // what a second later would add to the weights
+	steep   float64   // W/s: what a second later would show
+	spread  float64   // W²: of the power in the kernel
+}
+
+// chain is how a channel follows the power.
+type chain struct {
+	tau, lag float64 // s
+}
+
+// share is how much of a step of power at 0 a mean over a window that ends at
+// age shows.
+func (c chain) share(age, window float64) float64 {
+	age -= c.lag
+	return (c.ramp(age) - c.ramp(age-window)) / window
+}
+
+// ramp is the integral of the approach to a step, up to x after it.
+func (c chain) ramp(x float64) float64 {
+	switch {
+	case x <= 0:
+		return 0
+	case c.tau < 1e-9:
+		return x
+	default:
+		return x + c.tau*math.Expm1(-x/c.tau)
+	}
+}
+
+// memory is how long before a reading power matters to it.
+func (c chain) memory(window float64) float64 { return c.lag + window + 5*c.tau }
+
+// noise is what makes readings differ from what the model says.
+type noise struct {
+	sd   [channels]float64 // W, of single readings
+	form [channels]float64 // of a reading's kernel: a share of the standard deviation of the power in it
+	idle float64           // W²/s: variance by which power walks where no event is going on
+	busy float64           // the same inside events
+	jump float64           // W: standard deviation of the step at an event's edge
+}
+
+// parameters of a channel that all of its readings share.
+const (
+	paramLag = iota
+	paramGain
+	perChannel
+)
+
+const (
+	channels  = 4
+	maxParams = channels * perChannel
+)
+
+// weigh finds what each cell adds to each row.
+func (p *patch) weigh(chains []chain) {
+	n := len(p.ends) - 1
+	for i := range p.rows {
+		r := &p.rows[i]
+		c := chains[r.channel]
+		const dt = 1e-4
+		lo := sort.SearchFloat64s(p.ends, r.at-c.memory(r.window)) - 1
+		hi := sort.SearchFloat64s(p.ends, r.at-c.lag+dt)
+		lo, hi = max(lo, 0), min(max(hi, 1), n)
+		lo = min(lo, hi-1)
+		r.first = lo
+		r.weights, r.slope = make([]float64, hi-lo), make([]float64, hi-lo)
+		before, beforeLate := 1.0, 1.0 // what lies before the first is as the first
+		for j := lo; j < hi; j++ {
+			after, afterLate := 0.0, 0.0
+			if j+1 < n { // what lies after the last is as the last
+				after = c.share(r.at-p.ends[j+1], r.window)
+				afterLate = c.share(r.at+dt-p.ends[j+1], r.window)
+			}
+			r.weights[j-lo] = before - after
+			r.slope[j-lo] = (beforeLate - afterLate - before + after) / dt
+			before, beforeLate = after, afterLate
+		}
+	}
+}
+
+// solver is the storage that patches share.
+type solver struct {
+	a       stats.Band
+	x, z    []float64
+	weights []float64 // of rows: 1/variance
+}
+
+// solve finds the power of each cell and -2 log of the readings' likelihood
+// but for a constant. The noise of a patch is that of all by a factor of its
+// own, which its misfit tells. first finds what the patch's power is like,
+// too, on which the readings' noise depends.
+func (s *solver) solve(p *patch, w noise, first bool) (twologL float64, ok bool) {
+	misfit := 0.0
+	n := len(p.ends) - 1
+	width := 1
+	for i := range p.rows {
+		width = max(width, len(p.rows[i].weights)-1)
+	}
+	passes := 1
+	if first {
+		passes = 3
+		for i := range p.rows {
+			p.rows[i].steep, p.rows[i].spread = 0, 100
+		}
+	}
+	for range passes {
+		s.a.Reset(n, width)
+		s.x = resize(s.x, n)
+		clear(s.x)
+		s.weights = resize(s.weights, len(p.rows))
+		twologL, misfit = 0, 0
+		for i := 1; i < n; i++ {
+			v := w.idle
+			if p.busy[i] {
+				v = w.busy
+			}
+			v *= (p.ends[i+1] - p.ends[i-1]) / 2
+			if p.jump[i] {
+				v += w.jump * w.jump
+			}
+			s.a.Add(i, i, 1/v)
+			s.a.Add(i-1, i-1, 1/v)
+			s.a.Add(i-1, i, -1/v)
+			twologL += math.Log(v)
+		}
+		for i := range p.rows {
+			r := &p.rows[i]
+			late := r.blind * r.steep
+			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late
+			s.weights[i] = 1 / v
+			twologL += math.Log(v)
+			misfit += r.value * r.value / v
+			s.a.AddOuter(r.first, r.weights, 1/v)
+			for j, h := range r.weights {
+				s.x[r.first+j] += h * r.value / v
+			}
+		}
+		if !s.a.Factorize() {
+			return 0, false
+		}
+		s.z = resize(s.z, n)
+		copy(s.z, s.x)
+		s.a.Solve(s.x, 1)
+		for i, v := range s.z {
+			misfit -= v * s.x[i]
+		}
+		twologL += s.a.LogDet()
+		for i := range p.rows {
+			if !first {
+				break
+			}
+			r := &p.rows[i]
+			r.steep, r.spread = 0, 0
+			mean := 0.0
+			for j, h := range r.slope {
+				x := s.x[r.first+j]
+				r.steep += h * x
+				mean += r.weights[j] * x
+				r.spread += r.weights[j] * x * x
+			}
+			r.spread = max(0, r.spread-mean*mean)
+		}
+	}
+	// A patch that is further off than its noise allows has more of it.
+	rows := float64(len(p.rows))
+	p.scale = math.Max(1, misfit/(rows+2*math.Sqrt(rows)))
+	return twologL + misfit, true
+}
+
+func resize(x []float64, n int) []float64 {
+	if cap(x) < n {
+		return make([]float64, n)
+	}
+	x = x[:n]
+	clear(x)
+	return x
+}
+
+// settle writes the outcome of solve into the patch.
+func (s *solver) settle(p *patch) {
+	n, k := len(p.ends)-1, p.segments
+	p.joules, p.cov = make([]float64, k), make([]float64, k*k)
+	z := resize(s.z, n*k)
+	s.z = z
+	for i, g := range p.segment {
+		if g < 0 {
+			continue
+		}
+		d := p.ends[i+1] - p.ends[i]
+		p.joules[g] += d * s.x[i]
+		z[i*k+g] = d
+	}
+	s.a.Solve(z, k)
+	for i, g := range p.segment {
+		if g < 0 {
+			continue
+		}
+		d := p.ends[i+1] - p.ends[i]
+		for j := range k {
+			p.cov[g*k+j] += p.scale * d * z[i*k+j]
+		}
+	}
+	p.seen = make([]float64, k)
+	for i := range p.rows {
+		r := &p.rows[i]
+		for j, h := range r.weights {
+			if g := p.segment[r.first+j]; g >= 0 {
+				p.seen[g] += h
+			}
+		}
+		// A channel that is later than thought by a second shows what the
+		// model would have shown a second before.
+		add := func(param int, change float64) {
+			param += int(r.channel) * perChannel
+			if p.drift[param] == nil {
+				p.drift[param] = make([]float64, k)
+			}
+			for g := range k {
+				at := 0.0
+				for j, h := range r.weights {
+					at += h * z[(r.first+j)*k+g]
+				}
+				p.drift[param][g] += s.weights[i] * change * at
+			}
+		}
+		add(paramLag, r.steep)
+		add(paramGain, r.value)
+	}
+}

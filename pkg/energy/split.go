@@ -1,0 +1,72 @@
+package energy
+
+// How the power of requests that run at the same time is split between them.
+const (
+	SplitTokens = "tokens" // in proportion to the tokens a second that each is worth over its length
+	SplitEqual  = "equal"  // to each the same
+	SplitTime   = "time"   // in proportion to their lengths
+)
+
+// Splits are the names that [Options].Split takes.
+func Splits() []string { return []string{SplitTokens, SplitEqual, SplitTime} }
+
+// weight is an event's claim beside others.
+func (a *Attributor) weight(p *pending) float64 {
+	d := p.event.Duration()
+	switch {
+	case a.opts.Split == SplitEqual || d <= 0:
+		return 1
+	case a.opts.Split == SplitTime:
+		return d
+	}
+	return float64(tokens(&p.event)) / d
+}
+
+// part is how much of the power, while those events are going on, is s's. An
+// event without request_id is a window: all that happens in it is its own.
+// Events of one request do not share with each other.
+func (s *share) part(active []*share) float64 {
+	id := s.event.event.RequestID
+	if id == "" {
+		return 1
+	}
+	var sum, own float64
+	requests, open := 0, false
+	for i, o := range active {
+		name := o.event.event.RequestID
+		if name == "" || !innermost(active, i) {
+			continue
+		}
+		requests++
+		w := o.event.weight
+		open = open || w <= 0
+		sum += w
+		if name == id {
+			own = w
+		}
+	}
+	s.event.with = max(s.event.with, requests-1)
+	switch {
+	case requests <= 1:
+		return 1
+	case open:
+		return 1 / float64(requests)
+	}
+	return own / sum
+}
+
+// innermost says whether the event is the shortest of its request's: the one
+// that says what the request is doing.
+func innermost(active []*share, i int) bool {
+	e := &active[i].event.event
+	for j, o := range active {
+		x := &o.event.event
+		if j == i || x.RequestID != e.RequestID {
+			continue
+		}
+		if d, od := e.EndNS-e.StartNS, x.EndNS-x.StartNS; od < d || od == d && j < i {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,307 @@
+package energy
+
+import (
+	"math"
+	"sort"
+
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
+)
+
+// A track is what one channel of one GPU has shown lately: each of its updates
+// once, held repeats left out, with the energy up to it.
+type track struct {
+	name     string
+	response response
+	updates  []update // in order of time
+	clock    ticker
+	late     int64 // readings out of order
+	value    float64
+	read     bool
+	lastNS   int64 // of the last read
+	lastMJ   int64
+	spacing  float64 // typical, ns
+}
+
+// update is a new value of a channel.
+type update struct {
+	ns     int64   // when it was made
+	window float64 // s before ns it is the mean of
+	value  float64 // W
+	joules sum     // up to ns, each value held from the update before
+	holes  float64 // s³: cubes of the time that no update saw, added up
+	count  int64
+	breaks int64
+	blindS float64 // s by which ns may be off, one standard deviation
+}
+
+// response is how a channel follows the power and how well that is known.
+type response struct {
+	chain
+	window   float64 // s
+	update   float64 // s
+	delaySE  float64 // s, of lag and window together
+	coverage float64 // share of the time seen
+	gain     float64 // readings are divided by it
+	told     bool    // measured on this board; else what boards of the kind do
+}
+
+// responses that boards have by the kind of channel, where nothing was measured
+// (GPU_Power_Benchmark's table of 24 boards; our own of the H200).
+func builtin(name string) response {
+	switch name {
+	case record.ChannelDriver:
+		return response{chain{0.012, 0.002}, 0.008, 0.020, 0.006, 1, 1, false}
+	case record.ChannelCounter:
+		return response{chain{0.012, 0}, 0.1, 0.1, 0.010, 1, 1, false}
+	case record.ChannelInstant:
+		return response{chain{0.012, 0.005}, 0.060, 0.1, 0.030, 0.25, 1, false}
+	default:
+		return response{chain{0.012, 0.010}, 1, 0.1, 0.060, 1, 1, false}
+	}
+}
+
+// respond is a channel's response as it was measured, or else as boards have it.
+func respond(name string, c *sensor.Channel) response {
+	r := builtin(name)
+	if c == nil {
+		return r
+	}
+	link, ok := c.Chain()
+	if !ok || len(c.LagCI95MS) != 2 {
+		return r
+	}
+	const ms = 1e-3
+	r.chain = chain{tau: link.TauMS * ms, lag: link.LagMS * ms}
+	r.window = math.Max(link.WindowMS, 0.5) * ms
+	r.update = c.UpdateMS.Or(r.update/ms) * ms
+	lag := (c.LagCI95MS[1] - c.LagCI95MS[0]) / (2 * 1.96) * ms
+	window := (c.WindowCI95MS[1] - c.WindowCI95MS[0]) / (2 * 1.96) * ms
+	r.delaySE = math.Hypot(lag, window/2)
+	r.coverage = c.Coverage.Or(r.coverage)
+	if g, ok := c.Gain.Get(); ok && g > 0.9 && g < 1.1 {
+		r.gain = g
+	}
+	r.told = true
+	return r
+}
+
+// delay is how much later than the power a mean over a window is, s.
+func (r response) delay(window float64) float64 { return r.lag + r.tau + window/2 }
+
+func newTrack(name string, r response) *track {
+	t := &track{name: name, response: r, spacing: r.update * 1e9}
+	t.clock.period = r.update * 1e9
+	return t
+}
+
+// at takes a reading of a polled channel.
+func (t *track) at(ns int64, w float64) {
+	prev := t.lastNS
+	if !t.read {
+		t.read, t.lastNS, t.value = true, ns, w
+		t.clock.begin(ns)
+		return
+	}
+	if ns <= prev {
+		t.late++
+		return
+	}
+	made, off, fresh := t.clock.look(prev, ns, w != t.value)
+	t.lastNS, t.value = ns, w
+	if fresh {
+		t.push(made, t.response.window, w, off)
+	}
+}
+
+// stamped takes a reading that says itself when it was made.
+func (t *track) stamped(ns int64, w float64) {
+	if t.read && ns <= t.lastNS {
+		t.late++
+		return
+	}
+	t.read, t.lastNS = true, ns
+	t.push(ns, t.response.window, w, 0)
+}
+
+// count takes a reading of the energy counter.
+func (t *track) count(ns, mJ int64) {
+	if !t.read {
+		t.read, t.lastNS, t.lastMJ = true, ns, mJ
+		t.clock.begin(ns)
+		return
+	}
+	if ns <= t.lastNS {
+		t.late++
+		return
+	}
+	prev, was := t.lastNS, t.lastMJ
+	t.lastNS, t.lastMJ = ns, mJ
+	made, off, fresh := t.clock.look(prev, ns, mJ != was)
+	if !fresh || mJ == was {
+		return
+	}
+	n := len(t.updates)
+	if mJ < was {
+		t.updates = append(t.updates, update{ns: made, breaks: t.breaks() + 1, count: t.last().count + 1, joules: t.last().joules})
+		return
+	}
+	if n == 0 {
+		t.updates = append(t.updates, update{ns: made, count: 1})
+		return
+	}
+	dt := float64(made-t.updates[n-1].ns) / 1e9
+	if dt <= 0 {
+		return
+	}
+	t.push(made, dt, float64(mJ-was)/1e3/dt, off)
+}
+
+func (t *track) last() update {
+	if n := len(t.updates); n > 0 {
+		return t.updates[n-1]
+	}
+	return update{}
+}
+
+func (t *track) breaks() int64 { return t.last().breaks }
+
+func (t *track) push(ns int64, window, w, off float64) {
+	w /= t.response.gain
+	l := t.last()
+	u := update{ns: ns, window: window, value: w, joules: l.joules, holes: l.holes, count: l.count + 1, breaks: l.breaks, blindS: off / 1e9}
+	if n := len(t.updates); n > 0 {
+		if ns <= l.ns {
+			t.late++
+			return
+		}
+		dt := float64(ns-l.ns) / 1e9
+		t.spacing += (math.Min(float64(ns-l.ns), 4*t.spacing) - t.spacing) / 32
+		held := w
+		if dt > 1.75*t.response.update && t.name != record.ChannelCounter && l.count > 0 {
+			held = (w + l.value) / 2
+		}
+		u.joules = u.joules.add(held * dt)
+		if blind := dt - math.Max(window, math.Min(dt, t.response.update)*t.response.coverage); blind > 0 {
+			u.holes += blind * blind * blind
+		}
+	}
+	t.updates = append(t.updates, u)
+}
+
+// trim forgets the updates before ns.
+func (t *track) trim(ns int64) {
+	i := sort.Search(len(t.updates), func(i int) bool { return t.updates[i].ns >= ns })
+	if i > 1024 && i > len(t.updates)/2 {
+		t.updates = append(t.updates[:0], t.updates[i:]...)
+	}
+}
+
+// between are the updates from one time until another.
+func (t *track) between(from, until int64) []update {
+	i := sort.Search(len(t.updates), func(i int) bool { return t.updates[i].ns >= from })
+	j := sort.Search(len(t.updates), func(i int) bool { return t.updates[i].ns > until })
+	return t.updates[i:max(i, j)]
+}
+
+// meter is a track's account at an instant of the power's own time.
+type meter struct {
+	joules sum
+	holes  float64
+	count  int64
+	breaks int64
+	level  float64 // W about then
+	outer  float64 // W outside the event, before its start or after its end
+	ok     bool
+}
+
+// meter reads the account at ns.
+func (t *track) meter(ns int64) (m meter) {
+	n := len(t.updates)
+	if n < 2 {
+		return m
+	}
+	window := t.response.window
+	if t.name == record.ChannelCounter {
+		window = t.spacing / 1e9
+	}
+	at := ns + int64((t.response.delay(window)-t.spacing/2e9)*1e9)
+	i := sort.Search(n, func(i int) bool { return t.updates[i].ns >= at })
+	reach := int64(3 * t.spacing)
+	switch {
+	case i == 0:
+		if u := t.updates[0]; u.ns-at <= reach {
+			return meter{u.joules.add(-u.value * float64(u.ns-at) / 1e9), u.holes, u.count, u.breaks, u.value, 0, true}
+		}
+		return m
+	case i == n:
+		if u := t.updates[n-1]; at-u.ns <= reach {
+			return meter{u.joules.add(u.value * float64(at-u.ns) / 1e9), u.holes, u.count, u.breaks, u.value, 0, true}
+		}
+		return m
+	}
+	a, b := t.updates[i-1], t.updates[i]
+	part := float64(at-a.ns) / float64(b.ns-a.ns)
+	return meter{a.joules.add(b.joules.minus(a.joules) * part), a.holes + (b.holes-a.holes)*part, a.count, b.breaks, b.value, 0, true}
+}
+
+// ticker tells when a channel that is polled was updated: between two reads,
+// and in step with its updates before, as far as it keeps time.
+type ticker struct {
+	period float64 // ns
+	lo, hi float64 // the last update lies between, ns after base
+	base   int64
+}
+
+// begin takes the first read: what it shows is a period old at most.
+func (t *ticker) begin(ns int64) { t.base, t.lo, t.hi = ns, -t.period, 0 }
+
+// drift is how much of a period a channel's clock may be off, each.
+const drift = 2e-4
+
+// look says whether a value read at ns, after one at prev, is a new one, when
+// it was made, and by how much that may be off, as a standard deviation, ns.
+func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fresh bool) {
+	now, before := float64(ns-t.base), math.Max(float64(prev-t.base), float64(ns-t.base)-t.period)
+	steps := math.Floor((now - (t.lo+t.hi)/2) / t.period)
+	if !changed {
+		// It may have been made anew and come out the same.
+		if steps = math.Floor((now - t.hi) / t.period); steps < 1 {
+			return 0, 0, false
+		}
+		t.step(steps)
+		t.hi = math.Min(t.hi, now)
+		t.lo = math.Max(t.lo, t.hi-t.period)
+		t.rebase()
+		return t.made(), t.off(), true
+	}
+	if steps < 1 && t.hi+t.period-now < t.period/2 {
+		steps = 1
+	}
+	if steps >= 1 {
+		t.step(steps)
+	}
+	lo, hi := math.Max(t.lo, before), math.Min(t.hi, now)
+	if lo > hi || steps < 1 {
+		lo, hi = before, now // the clock slipped
+	}
+	t.lo, t.hi = lo, hi
+	t.rebase()
+	return t.made(), t.off(), true
+}
+
+func (t *ticker) step(n float64) {
+	t.lo += n * t.period * (1 - drift)
+	t.hi += n * t.period * (1 + drift)
+}
+
+// rebase keeps the numbers small enough to be exact.
+func (t *ticker) rebase() {
+	shift := math.Floor(t.lo)
+	t.base += int64(shift)
+	t.lo -= shift
+	t.hi -= shift
+}
+
+func (t *ticker) made() int64  { return t.base + int64((t.lo+t.hi)/2) }
+func (t *ticker) off() float64 { return (t.hi - t.lo) / math.Sqrt(12) }

@@ -1,0 +1,341 @@
+package energy
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"joulepipe/pkg/record"
+)
+
+const (
+	z95 = 1.959964
+
+	// BoardGain is how far a board's readings may be off as a whole, one
+	// standard deviation: no reading of the board itself can tell. Boards
+	// against external meters read from 0.87 to 1.06 (Yang, Adamek, Armour,
+	// "Part-time power measurements", arXiv 2312.02741).
+	BoardGain = 0.05
+
+	// apart is how far two channels of one board are, one standard deviation:
+	// the H200's sample buffer over its counter is 0.999 to 1.010, from load
+	// to load.
+	apart = 0.006
+
+	// leastSeen is how many readings' worth of an event must have been seen.
+	leastSeen = 0.5
+)
+
+// Half-widths of the 95 % interval, as shares of the energy, up to which an
+// event's energy is good for something.
+const (
+	billableShare = 0.05
+	analysisShare = 0.10
+	estimateShare = 0.25
+)
+
+// estimated is an event's energy by the sensors' models.
+type estimated struct {
+	joules, variance float64 // J, J²: of noise
+	shared           float64 // J², of what all events have in common
+	own, seen        float64
+	readings         int64
+	used             [channels]bool
+	untold           bool // no response test told of a channel
+	why              []string
+}
+
+// estimate adds up what the event's GPUs gave it.
+func (a *Attributor) estimate(p *pending) (e estimated) {
+	e.own = 1
+	own, ownOf := 0.0, 0.0
+	for i, b := range p.boards {
+		s := p.shares[i]
+		if s.dark != "" || !s.done {
+			why := s.dark
+			if why == "" {
+				why = "the trace ends before it"
+			}
+			if len(p.boards) > 1 {
+				why = fmt.Sprintf("GPU %d: %s", b.index, why)
+			}
+			e.why = append(e.why, why)
+			continue
+		}
+		e.joules += s.joules
+		e.variance += s.variance
+		own, ownOf = own+s.own, ownOf+s.ownOf
+		e.seen += s.seen / float64(len(p.boards))
+		e.readings += s.readings
+		for c, t := range b.power.tracks {
+			late := s.drift[c*perChannel+paramLag] * math.Hypot(t.response.delaySE, s.blind[c])
+			off := s.drift[c*perChannel+paramGain] * apart
+			e.shared += late*late + off*off
+			if s.drift[c*perChannel+paramGain] != 0 {
+				e.used[c] = true
+				e.untold = e.untold || !t.response.told
+			}
+		}
+	}
+	if ownOf > 0 {
+		e.own = own / ownOf
+	}
+	return e
+}
+
+// channelsOf names what an estimate rests on.
+func (e *estimated) channelsOf() string {
+	var names []string
+	for c, name := range trackNames {
+		if e.used[c] {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, "+")
+}
+
+// conclude is the event's energy by the model of its sensors: joules, their
+// interval, and what they are good for. systematic is the part of the interval
+// that repetitions do not take away, one standard deviation.
+func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64) {
+	e = a.judge(p) // the spacing of the readings
+	e.Joules, e.OperationalJ, e.OperationalClamped, e.JoulesPerToken, e.OperationalPerTok = opt{}, opt{}, opt{}, opt{}, opt{}
+	spacing := a.opts.Rules.Tier(p.event.Duration(), e.PowerSamples, e.GapFraction.Or(1))
+	e.Reasons = nil
+	if p.untimely {
+		e.Reasons = []string{"the event starts before an earlier one in the file by more than is read ahead: sort the events by t_start_ns"}
+		e.Quality, e.Tier = NoData, Refused
+		return e, 0
+	}
+	d := p.event.Duration()
+	say := func(format string, args ...any) { e.Reasons = append(e.Reasons, fmt.Sprintf(format, args...)) }
+	m := a.estimate(p)
+	if named := m.channelsOf(); named != "" {
+		e.Method = Auto + ":" + named
+	}
+	e.PowerSamples = max(e.PowerSamples, m.readings)
+	e.Quality = a.opts.Rules.Quality(e.PowerSamples, e.GapFraction.Or(1), e.MaxGapS.Or(d))
+	e.Reasons = append(e.Reasons, m.why...)
+	if why := a.outside(p); why != "" {
+		m.why = append(m.why, why)
+		say("%s", why)
+	}
+	if len(m.why) == 0 && m.seen < leastSeen {
+		m.why = append(m.why, "")
+		say("the readings hold %.2g of one reading's worth of the event, %.2g are needed: repeat it, or measure with a faster channel", m.seen, leastSeen)
+	}
+	a.explain(e, p, d, e.GapFraction.Or(0), e.MaxGapS.Or(0))
+	if len(m.why) > 0 {
+		e.Quality, e.Tier = NoData, Refused
+		return e, 0
+	}
+	sd := math.Sqrt(m.variance + m.shared)
+	ci := z95 * sd
+	gain := a.opts.BoardGain
+	e.CI95J = some(ci)
+	e.AbsoluteCI95J = some(math.Hypot(ci, z95*gain*m.joules))
+	e.GainUncertainty = some(gain)
+	e.OwnInformation = some(m.own)
+	if p.with > 0 {
+		e.SharedWith = record.Some(int64(p.with))
+	}
+	share := math.Inf(1)
+	if m.joules > 0 {
+		share = ci / m.joules
+	}
+	tier := tierOf(share)
+	if tier == Refused {
+		say("the interval is ±%s of the energy: repeat the event, the mean of its kind is narrower", percent(share))
+	}
+	cap := func(t string, format string, args ...any) {
+		if w := worse(tier, t); w != tier {
+			tier = w
+			say(format, args...)
+		}
+	}
+	if m.own < 0.5 {
+		cap(Estimate, "%s of the number is the mean of its kind, not its own", percent(1-m.own))
+	} else if m.own < 0.8 {
+		cap(Analysis, "%s of the number is the mean of its kind", percent(1-m.own))
+	}
+	if spacing == Refused && e.PowerSamples >= 2 {
+		cap(Estimate, "%s of the event lies in gaps of the readings", percent(e.GapFraction.Or(1)))
+	} else if spacing != Billable {
+		cap(Analysis, "billable needs more than %g s and %d readings", a.opts.Rules.BillableS, a.opts.Rules.BillableReadings)
+	}
+	if m.untold {
+		say("no instrument response test was given (--sensor): delays are those of boards of the kind, and the interval is wider for it")
+	}
+	a.agree(e, p, &tier)
+	if a.aliased(p, m) {
+		e.Aliased = record.Some(true)
+		cap(Estimate, "the work repeats in step with a sensor that sees a part of the time only")
+	}
+	e.Tier = tier
+	if tier == Refused {
+		e.Quality = worseQuality(e.Quality)
+	}
+	e.Joules = some(m.joules)
+	a.operational(e, p, m.joules, sd)
+	if n := tokens(&p.event); n > 0 {
+		e.JoulesPerToken = some(m.joules / float64(n))
+		if op, ok := e.OperationalJ.Get(); ok {
+			e.OperationalPerTok = some(op / float64(n))
+		}
+	}
+	return e, math.Sqrt(m.shared)
+}
+
+type opt = record.Opt[float64]
+
+// worseQuality keeps a quality from saying good of what is refused.
+func worseQuality(q string) string {
+	if q == Good {
+		return Gappy
+	}
+	return q
+}
+
+// tierOf is what a number with that relative half-width is good for.
+func tierOf(share float64) string {
+	switch {
+	case share <= billableShare:
+		return Billable
+	case share <= analysisShare:
+		return Analysis
+	case share <= estimateShare:
+		return Estimate
+	}
+	return Refused
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
+
+// operational takes idle power off, and adds its uncertainty, which grows with
+// the event's length and not with its root.
+func (a *Attributor) operational(e *record.Energy, p *pending, joules, sd float64) {
+	d := p.event.Duration()
+	variance := sd * sd
+	for _, b := range p.boards {
+		w, ok := a.opts.Idle[b.index]
+		if !ok {
+			return
+		}
+		joules -= w * d
+		se := a.opts.IdleSE[b.index] * d
+		variance += se * se
+	}
+	e.OperationalJ = some(joules)
+	e.OperationalClamped = some(max(0, joules))
+	e.OperationalCI95J = some(z95 * math.Sqrt(variance))
+}
+
+// outside says that the event does not lie inside what the channel it rests on
+// has seen, or "".
+func (a *Attributor) outside(p *pending) string {
+	best := a.choose(p)
+	for i, b := range p.boards {
+		s := &p.spans[i*len(a.channels)+best]
+		if why := unknown(s, s.start, s.end, b.channels[best].line()); why != "" && s.fateless() {
+			return why
+		}
+	}
+	return ""
+}
+
+// fateless says that a span's energy is unknown for another cause than few
+// readings.
+func (s *span) fateless() bool {
+	return s.start.fate != placed || s.end.fate != placed || s.start.breaks != s.end.breaks
+}
+
+// agree compares the event's two witnesses: power readings added up, and the
+// energy counter.
+func (a *Attributor) agree(e *record.Energy, p *pending, tier *string) {
+	var power, powerVar, counter, counterVar float64
+	for i, b := range p.boards {
+		s := p.shares[i]
+		j, v, ok := s.witness(b.power.tracks, Driver, Instant, Average)
+		if !ok {
+			return
+		}
+		power, powerVar = power+j, powerVar+v
+		if j, v, ok = s.witness(b.power.tracks, Counter); !ok {
+			e.IntegratedJ, e.IntegratedCI95J = some(power), some(z95*math.Sqrt(powerVar))
+			return
+		}
+		counter, counterVar = counter+j, counterVar+v
+	}
+	e.IntegratedJ, e.IntegratedCI95J = some(power), some(z95*math.Sqrt(powerVar))
+	e.CounterJ, e.CounterCI95J = some(counter), some(z95*math.Sqrt(counterVar))
+	sd := math.Sqrt(powerVar + counterVar)
+	if math.Abs(power-counter) > 3*sd && math.Abs(power-counter) > 0.03*math.Abs(counter) {
+		if worse(*tier, Estimate) != *tier {
+			*tier = Estimate
+		}
+		e.Reasons = append(e.Reasons, fmt.Sprintf("power readings add up to %.4g J and the energy counter says %.4g J, further apart than their intervals allow", power, counter))
+	}
+}
+
+// witness is an event's energy by the first of the named tracks that has it,
+// each reading standing for its own time.
+func (s *share) witness(tracks []*track, names ...string) (joules, variance float64, ok bool) {
+	for _, name := range names {
+		for i, t := range tracks {
+			a, b := s.from[i], s.to[i]
+			if t.name != name || !a.ok || !b.ok || a.breaks != b.breaks || b.count-a.count < 1 {
+				continue
+			}
+			joules = b.joules.minus(a.joules)
+			// An edge lies anywhere between two readings, and a mean over
+			// a window carries half of it across.
+			window := math.Max(t.reach(), t.spacing/1e9)
+			blur := 0.3*window + math.Hypot(t.response.delaySE, s.blind[i])
+			d := float64(s.event.event.EndNS-s.event.event.StartNS) / 1e9
+			mean := joules / d
+			step := math.Max(math.Abs(mean-a.outer), math.Abs(a.level-a.outer))
+			drop := math.Max(math.Abs(mean-b.outer), math.Abs(b.level-b.outer))
+			variance = blur*blur*(step*step+drop*drop) + apart*apart*joules*joules
+			return joules, variance, true
+		}
+	}
+	return 0, 0, false
+}
+
+// aliased says that the event's work comes round in step with a sensor that
+// leaves a part of the time unseen.
+func (a *Attributor) aliased(p *pending, m estimated) bool {
+	n := p.event.OutputTokens.Or(0)
+	d := p.event.Duration()
+	if n < 2 || d <= 0 {
+		return false
+	}
+	step := d / float64(n)
+	for _, b := range p.boards {
+		blind := false
+		update := 0.0
+		for c, t := range b.power.tracks {
+			if !m.used[c] {
+				continue
+			}
+			if t.response.coverage > 0.8 {
+				return false
+			}
+			blind, update = true, t.response.update
+		}
+		if !blind {
+			continue
+		}
+		for q := 1.0; q <= 4; q++ {
+			ratio := step / update * q
+			off := math.Abs(ratio-math.Round(ratio)) / q
+			if math.Round(ratio) >= 1 && off*q*d/step < 1 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// trackNames are the channels in the order of a reconstruction's tracks.
+var trackNames = [channels]string{Driver, Counter, Instant, Average}
