@@ -50,6 +50,8 @@ type Options struct {
 	IdleSE    map[int]float64 // standard error of Idle, W
 	Split     string          // one of Splits; empty is SplitTokens
 	BoardGain float64         // standard deviation of the board's absolute gain; 0 is the constant BoardGain
+
+	Target float64 // half-width of the 95 % interval that a mean is to have, a share of it; 0: none asked for
 }
 
 // An Attributor gives events their energy in one pass over a trace. Feed it
@@ -69,6 +71,7 @@ type Attributor struct {
 	free     []*pending
 	groups   map[groupKey]*group
 	order    []*group
+	requests requests
 }
 
 // board is one GPU.

@@ -656,37 +656,41 @@ const (
 )
 
 // learn finds the noise of the held patches: that of all, and that of each
-// phase that has many.
+// phase of each model that has many.
 func (r *reconstruction) learn() {
-	all := r.fit(r.held, prior)
-	phases := map[string][]*patch{}
-	var names []string
+	all, _ := r.fit(r.held, prior)
+	// Of work that comes too seldom to tell, power may vary as it does in general.
+	few := all
+	few.busy = max(all.busy, prior.busy)
+	type kind struct{ phase, model string }
+	kinds := map[kind][]*patch{}
+	var order []kind
 	for _, p := range r.held {
-		p.noise = all
-		name := p.edges[0].share.event.event.Phase
-		if phases[name] == nil {
-			names = append(names, name)
+		p.noise = few
+		e := &p.edges[0].share.event.event
+		k := kind{e.Phase, e.Model}
+		if kinds[k] == nil {
+			order = append(order, k)
 		}
-		phases[name] = append(phases[name], p)
+		kinds[k] = append(kinds[k], p)
 	}
-	slices.SortFunc(names, func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(phases[b]), len(phases[a])), cmp.Compare(a, b))
-	})
-	for i, name := range names {
-		if i == manyKinds || len(names) == 1 {
+	slices.SortStableFunc(order, func(a, b kind) int { return cmp.Compare(len(kinds[b]), len(kinds[a])) })
+	for i, k := range order {
+		if i == manyKinds {
 			break
 		}
-		own := r.fit(phases[name], all)
-		for _, p := range phases[name] {
-			p.noise = own
+		if own, ok := r.fit(kinds[k], all); ok {
+			for _, p := range kinds[k] {
+				p.noise = own
+			}
 		}
 	}
 }
 
 // fit is the noise under which the readings of patches are likeliest, with
-// some weight on what is known before. Patches in which power steps where no
+// some weight on what is known before; ok is false where they are too few. Patches in which power steps where no
 // event says so are left to their own factor.
-func (r *reconstruction) fit(held []*patch, from noise) noise {
+func (r *reconstruction) fit(held []*patch, from noise) (found noise, ok bool) {
 	var some []*patch
 	for i := 0; i < len(held); i += 1 + len(held)/(2*somePatches) {
 		p := held[i]
@@ -696,7 +700,7 @@ func (r *reconstruction) fit(held []*patch, from noise) noise {
 		}
 	}
 	if len(some) < fewPatches {
-		return from
+		return from, false
 	}
 	slices.SortStableFunc(some, func(a, b *patch) int { return cmp.Compare(a.scale, b.scale) })
 	some = some[:(len(some)+1)/2]
@@ -738,7 +742,7 @@ func (r *reconstruction) fit(held []*patch, from noise) noise {
 		}
 		return sum
 	}, x, step)
-	return set(at)
+	return set(at), true
 }
 
 // edgeHeap orders edges by time, ends before starts, so that what ends where

@@ -158,7 +158,7 @@ func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64)
 	} else if m.own < 0.8 {
 		cap(Analysis, "%s of the number is the mean of its kind", percent(1-m.own))
 	}
-	if spacing == Refused && e.PowerSamples >= 2 {
+	if e.GapFraction.Or(1) >= a.opts.Rules.RefuseFraction {
 		cap(Estimate, "%s of the event lies in gaps of the readings", percent(e.GapFraction.Or(1)))
 	} else if spacing != Billable {
 		cap(Analysis, "billable needs more than %g s and %d readings", a.opts.Rules.BillableS, a.opts.Rules.BillableReadings)
@@ -166,7 +166,7 @@ func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64)
 	if m.untold {
 		say("no instrument response test was given (--sensor): delays are those of boards of the kind, and the interval is wider for it")
 	}
-	a.agree(e, p, &tier)
+	a.agree(e, p, m, &tier)
 	if a.aliased(p, m) {
 		e.Aliased = record.Some(true)
 		cap(Estimate, "the work repeats in step with a sensor that sees a part of the time only")
@@ -251,7 +251,11 @@ func (s *span) fateless() bool {
 
 // agree compares the event's two witnesses: power readings added up, and the
 // energy counter.
-func (a *Attributor) agree(e *record.Energy, p *pending, tier *string) {
+func (a *Attributor) agree(e *record.Energy, p *pending, m estimated, tier *string) {
+	cap := func(format string, args ...any) {
+		*tier = worse(*tier, Estimate)
+		e.Reasons = append(e.Reasons, fmt.Sprintf(format, args...))
+	}
 	var power, powerVar, counter, counterVar float64
 	for i, b := range p.boards {
 		s := p.shares[i]
@@ -268,12 +272,12 @@ func (a *Attributor) agree(e *record.Energy, p *pending, tier *string) {
 	}
 	e.IntegratedJ, e.IntegratedCI95J = some(power), some(z95*math.Sqrt(powerVar))
 	e.CounterJ, e.CounterCI95J = some(counter), some(z95*math.Sqrt(counterVar))
+	if off := math.Abs(power - m.joules); off > 3*math.Sqrt(powerVar+m.variance+m.shared) && off > 0.03*m.joules {
+		cap("the model of the sensors says %.4g J and the readings as they are %.4g J, further apart than their intervals allow: power may have stepped inside the event", m.joules, power)
+	}
 	sd := math.Sqrt(powerVar + counterVar)
 	if math.Abs(power-counter) > 3*sd && math.Abs(power-counter) > 0.03*math.Abs(counter) {
-		if worse(*tier, Estimate) != *tier {
-			*tier = Estimate
-		}
-		e.Reasons = append(e.Reasons, fmt.Sprintf("power readings add up to %.4g J and the energy counter says %.4g J, further apart than their intervals allow", power, counter))
+		cap("power readings add up to %.4g J and the energy counter says %.4g J, further apart than their intervals allow", power, counter)
 	}
 }
 
