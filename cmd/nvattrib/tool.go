@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,19 +29,32 @@ what it rests on, a tier (refused, estimate, analysis, billable) and the
 reasons, then a summary for each phase, model and batch size. Both inputs are
 read once; events come out in the order of their ends.
 
-Methods: tr122 is the arithmetic of Technical Report 122, the trapezoid over
-power_w samples inside the event. driver (the driver's 50 Hz sample buffer),
-counter (the energy counter between its ticks), instant (NVML field 186),
-average (field 185, or power_w) and power (power_w) each take one channel and
-interpolate at the event's edges. auto takes the first of driver, counter,
-instant and average that has readings for the event, and says which.
+Methods: auto, the default, finds the power round each event's edges that
+explains the readings of every channel in the trace, by how each channel
+follows the power: as nvbaseline response measured it (--sensor), or else as
+boards of the kind do, with wider intervals. It finds the joules of events
+that are over before a sensor shows them, gives each energy a 95 % interval
+(ci95_joules), and draws an event whose own readings tell little towards the
+mean of its kind (own_information says how far its own). It holds up to some
+thousand events before it writes the first. tr122 is the arithmetic of
+Technical Report 122, the trapezoid over power_w samples inside the event.
+driver (the driver's 50 Hz sample buffer), counter (the energy counter between
+its ticks), instant (NVML field 186), average (field 185, or power_w) and power
+(power_w) each take one channel and interpolate at the event's edges.
 
 energy_joules is gross: idle power is in it. operational_joules is above the
-baseline's idle power, unclamped, and can be negative. joules_per_token
-divides energy_joules by output_tokens, or by input_tokens where there is no
-output. A number that cannot be had is absent, never 0.`,
+baseline's idle power, unclamped, and can be negative. ci95_absolute_joules
+holds the board's own gain too, which only an external meter can tell.
+joules_per_token divides energy_joules by output_tokens, or by input_tokens
+where there is no output. A number that cannot be had is absent, never 0.
+
+With auto, energy_tier follows the interval: billable within 5 % (and longer
+than 1 s, with the readings that TR122 asks for), analysis 10 %, estimate 25 %,
+else refused; reasons say why it is not better. Requests that run at the same
+time, told by request_id, share the power (--split). An agreement record for
+each GPU compares power readings, added up, with the energy counter.`,
 		Examples: `# what each phase of a run cost
-nvattrib --trace trace.ndjson --events events.ndjson --baseline baseline.json
+nvattrib --trace trace.ndjson --events events.ndjson --baseline baseline.json --sensor sensor.json
 # reprocess an archive of TR122 by its own rule
 nvattrib --method tr122 --trace power_trace.csv --events generation_events.jsonl
 # live: the trace from a pipe
@@ -57,6 +71,7 @@ nvpoll --duration 60s | nvattrib --trace - --events events.ndjson`,
 			&ucli.StringFlag{Name: "sensor", Aliases: []string{"s"}, Usage: "take how the channels follow the power from `FILE`, the outcome of nvbaseline response"},
 			&ucli.StringFlag{Name: "method", Aliases: []string{"m"}, Value: energy.Auto, Usage: "attribute by `METHOD`: " + strings.Join(energy.Methods(), ", ")},
 			&ucli.StringFlag{Name: "split", Value: energy.SplitTokens, Usage: "split the power of concurrent requests by `RULE`: " + strings.Join(energy.Splits(), ", ")},
+			&ucli.StringFlag{Name: "target", Usage: "say how many repetitions make the mean of a phase as precise as `SHARE`, 2% or 0.02"},
 			&ucli.DurationFlag{Name: "gap", Value: seconds(rules.GapS), Usage: "call a spacing of readings a gap above `DURATION`"},
 			&ucli.Float64Flag{Name: "gappy-fraction", Value: rules.GappyFraction, Usage: "gappy above this `SHARE` of the event in gaps"},
 			&ucli.DurationFlag{Name: "gappy-max-gap", Value: seconds(rules.GappyMaxGapS), Usage: "gappy above this longest spacing `DURATION`"},
@@ -92,6 +107,13 @@ func run(c *cli.Context) error {
 	rules.BillableFraction = c.Float64("billable-fraction")
 	opts := energy.Options{Method: c.String("method"), Rules: rules}
 	opts.Split = c.String("split")
+	if text := c.String("target"); text != "" {
+		target, ok := share(text)
+		if !ok {
+			return c.Usagef("--target %s is no share between 0 and 1: 2%% or 0.02", text)
+		}
+		opts.Target = target
+	}
 	if name := c.String("sensor"); name != "" {
 		sensors, err := readSensors(c, name)
 		if err != nil {
@@ -158,6 +180,13 @@ func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out 
 			return err
 		}
 	}
+	if n > 0 {
+		for _, g := range a.Agreements() {
+			if err := write(g); err != nil {
+				return err
+			}
+		}
+	}
 	if d := a.Disordered(); d > 0 {
 		c.Doubtf("%d readings of the trace were out of order and left out", d)
 	}
@@ -171,6 +200,16 @@ func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out 
 		}
 	}
 	return out.Write(&record.End{Records: n})
+}
+
+// share is a number above 0 and below 1, or that many per cent.
+func share(text string) (v float64, ok bool) {
+	number, percent := strings.CutSuffix(text, "%")
+	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if percent {
+		v /= 100
+	}
+	return v, err == nil && v > 0 && v < 1
 }
 
 // readSensors is what the instrument response test found.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -69,8 +70,7 @@ type Attributor struct {
 	started  bool
 	open     pendingHeap
 	free     []*pending
-	groups   map[groupKey]*group
-	order    []*group
+	groups   tally
 	requests requests
 }
 
@@ -102,7 +102,7 @@ type pending struct {
 // New makes an attributor that hands finished events to emit. The event given
 // to emit is valid during the call.
 func New(opts Options, emit func(*record.Event) error) (*Attributor, error) {
-	a := &Attributor{opts: opts, emit: emit, gpus: map[int]*board{}, groups: map[groupKey]*group{}}
+	a := &Attributor{opts: opts, emit: emit, gpus: map[int]*board{}}
 	if a.opts.Rules == (Rules{}) {
 		a.opts.Rules = DefaultRules()
 	}
@@ -333,7 +333,7 @@ func (p *pending) known() bool {
 
 // Finish ends the trace and hands on the events that are left.
 func (a *Attributor) Finish() error {
-	for _, b := range a.gpus {
+	for _, b := range a.inOrder() {
 		for _, c := range b.channels {
 			c.finish()
 		}
@@ -343,6 +343,11 @@ func (a *Attributor) Finish() error {
 		}
 	}
 	return a.hand(true)
+}
+
+// inOrder is the GPUs by their index.
+func (a *Attributor) inOrder() []*board {
+	return slices.SortedFunc(maps.Values(a.gpus), func(x, y *board) int { return cmp.Compare(x.index, y.index) })
 }
 
 // Empty says that the trace had no reading at all.

@@ -8,7 +8,6 @@ import (
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/sensor"
-	"joulepipe/pkg/stats"
 )
 
 // A reconstruction is the power of one GPU as its channels together tell it,
@@ -37,8 +36,12 @@ type reconstruction struct {
 	held      []*patch
 	heldEdges int
 	active    []*share // events that have begun and not ended in the patches released
-	solver    solver
 	group     groups
+	learner   learner
+
+	common   common
+	mismatch mismatch
+	apart    bool // the witnesses disagree so far
 }
 
 // edge is where an event begins or ends.
@@ -121,6 +124,7 @@ func (r *reconstruction) observe(x record.Record) {
 
 // trim forgets what no patch will ask for.
 func (r *reconstruction) trim() {
+	r.compare()
 	keep := r.nowNS
 	if len(r.cluster) > 0 {
 		keep = r.cluster[0].ns
@@ -440,21 +444,21 @@ func (r *reconstruction) release(finish func(*share)) {
 		return
 	}
 	r.occupy()
-	for _, p := range r.held {
+	each(r.held, func(s *solver, p *patch, _ int) {
 		p.noise = prior
-		r.jump(p, &p.noise)
-		r.solver.solve(p, p.noise, true)
-	}
-	r.learn()
-	for _, p := range r.held {
-		r.jump(p, &p.noise)
-		if _, ok := r.solver.solve(p, p.noise, false); !ok {
+		p.noise.jump = p.step()
+		s.solve(p, p.noise, true, false)
+	})
+	r.learner.learn(r.held)
+	each(r.held, func(s *solver, p *patch, _ int) {
+		if _, ok := s.solve(p, p.noise, false, false); ok {
+			s.settle(p)
+		} else {
 			p.failed = true
-			continue
 		}
-		r.solver.settle(p)
-	}
+	})
 	r.group.shrink(r.held)
+	r.apart = r.agreement().Verdict == Disagree
 	for _, p := range r.held {
 		r.give(p, finish)
 	}
@@ -462,23 +466,10 @@ func (r *reconstruction) release(finish func(*share)) {
 	r.held, r.heldEdges = r.held[:0], 0
 }
 
-// jump sets how large the steps at a patch's edges may be: as the readings
-// range, twice over, for a short burst does not show its height.
-func (r *reconstruction) jump(p *patch, w *noise) {
-	lo, hi := math.Inf(1), math.Inf(-1)
-	for i := range p.rows {
-		lo, hi = min(lo, p.rows[i].value), max(hi, p.rows[i].value)
-	}
-	w.jump = 20
-	if hi > lo {
-		w.jump += 2 * (hi - lo)
-	}
-}
-
 // occupy says in which cells of the held patches work goes on: in those of
 // events that are not merely a frame around others.
 func (r *reconstruction) occupy() {
-	r.each(func(_ *patch, _ int, active []*share) {
+	r.walk(func(_ *patch, _ int, active []*share) {
 		for _, s := range active {
 			for _, o := range active {
 				x, y := &s.event.event, &o.event.event
@@ -488,14 +479,14 @@ func (r *reconstruction) occupy() {
 			}
 		}
 	})
-	r.each(func(p *patch, cell int, active []*share) {
+	r.walk(func(p *patch, cell int, active []*share) {
 		p.busy[cell] = slices.ContainsFunc(active, func(s *share) bool { return !s.frame })
 	})
 }
 
-// each calls f for every cell of the held patches with the events that go on
+// walk calls f for every cell of the held patches with the events that go on
 // in it.
-func (r *reconstruction) each(f func(p *patch, cell int, active []*share)) {
+func (r *reconstruction) walk(f func(p *patch, cell int, active []*share)) {
 	active := slices.Clone(r.active)
 	for _, p := range r.held {
 		at := 0
@@ -637,112 +628,6 @@ func (p *patch) count(segments []float64) (n int64) {
 		}
 	}
 	return n
-}
-
-// prior is the noise that is taken where few readings tell, of the H200's
-// channels.
-var prior = noise{
-	sd:   [channels]float64{0.3, 3, 1, 0.5},
-	form: [channels]float64{0.12, 0.05, 0.15, 0.05},
-	idle: 20,
-	busy: 4000,
-}
-
-const (
-	fewPatches  = 6    // fewer tell no noise
-	somePatches = 16   // are enough to
-	manyKinds   = 8    // of work have a noise of their own
-	worstForm   = 0.35 // more is no sensor of that response
-)
-
-// learn finds the noise of the held patches: that of all, and that of each
-// phase of each model that has many.
-func (r *reconstruction) learn() {
-	all, _ := r.fit(r.held, prior)
-	// Of work that comes too seldom to tell, power may vary as it does in general.
-	few := all
-	few.busy = max(all.busy, prior.busy)
-	type kind struct{ phase, model string }
-	kinds := map[kind][]*patch{}
-	var order []kind
-	for _, p := range r.held {
-		p.noise = few
-		e := &p.edges[0].share.event.event
-		k := kind{e.Phase, e.Model}
-		if kinds[k] == nil {
-			order = append(order, k)
-		}
-		kinds[k] = append(kinds[k], p)
-	}
-	slices.SortStableFunc(order, func(a, b kind) int { return cmp.Compare(len(kinds[b]), len(kinds[a])) })
-	for i, k := range order {
-		if i == manyKinds {
-			break
-		}
-		if own, ok := r.fit(kinds[k], all); ok {
-			for _, p := range kinds[k] {
-				p.noise = own
-			}
-		}
-	}
-}
-
-// fit is the noise under which the readings of patches are likeliest, with
-// some weight on what is known before; ok is false where they are too few. Patches in which power steps where no
-// event says so are left to their own factor.
-func (r *reconstruction) fit(held []*patch, from noise) (found noise, ok bool) {
-	var some []*patch
-	for i := 0; i < len(held); i += 1 + len(held)/(2*somePatches) {
-		p := held[i]
-		r.jump(p, &from)
-		if _, ok := r.solver.solve(p, from, false); ok && len(p.rows) > 0 {
-			some = append(some, p)
-		}
-	}
-	if len(some) < fewPatches {
-		return from, false
-	}
-	slices.SortStableFunc(some, func(a, b *patch) int { return cmp.Compare(a.scale, b.scale) })
-	some = some[:(len(some)+1)/2]
-	var used [channels]int
-	for _, p := range some {
-		for i := range p.rows {
-			used[p.rows[i].channel]++
-		}
-	}
-	x, step := []float64{0, 0}, []float64{1, 1}
-	var of []int
-	for c := range channels {
-		if used[c] >= 40 {
-			of = append(of, c)
-			x, step = append(x, 0, 0), append(step, 0.7, 0.5)
-		}
-	}
-	set := func(x []float64) noise {
-		v := from
-		v.idle, v.busy = from.idle*math.Exp(x[0]), from.busy*math.Exp(x[1])
-		for i, c := range of {
-			v.sd[c], v.form[c] = from.sd[c]*math.Exp(x[2+2*i]), min(from.form[c]*math.Exp(x[3+2*i]), worstForm)
-		}
-		return v
-	}
-	at, _ := stats.Minimize(func(x []float64) float64 {
-		v := set(x)
-		sum := x[0]*x[0]/4 + x[1]*x[1]/4
-		for i := range of {
-			sum += x[2+2*i]*x[2+2*i] + x[3+2*i]*x[3+2*i]*2
-		}
-		for _, p := range some {
-			r.jump(p, &v)
-			l, ok := r.solver.solve(p, v, false)
-			if !ok {
-				return math.Inf(1)
-			}
-			sum += l
-		}
-		return sum
-	}, x, step)
-	return set(at), true
 }
 
 // edgeHeap orders edges by time, ends before starts, so that what ends where

@@ -49,6 +49,7 @@ type row struct {
 	blind   float64 // s by which at may be off, one standard deviation
 	channel int8    // index in the reconstruction's chains
 	first   int     // cell of the first weight
+	last    int     // cell after that of the last
 	weights []float64
 	slope   []float64 // what a second later would add to the weights
 	steep   float64   // W/s: what a second later would show
@@ -61,35 +62,29 @@ type chain struct {
 }
 
 // share is how much of a step of power at 0 a mean over a window that ends at
-// age shows.
-func (c chain) share(age, window float64) float64 {
+// age shows, and how fast that grows, 1/s.
+func (c chain) share(age, window float64) (share, slope float64) {
 	age -= c.lag
-	return (c.ramp(age) - c.ramp(age-window)) / window
+	until, risen := c.ramp(age)
+	from, before := c.ramp(age - window)
+	return (until - from) / window, (risen - before) / window
 }
 
-// ramp is the integral of the approach to a step, up to x after it.
-func (c chain) ramp(x float64) float64 {
+// ramp is the approach to a step x after it, and its integral until then.
+func (c chain) ramp(x float64) (integral, risen float64) {
 	switch {
 	case x <= 0:
-		return 0
-	case c.tau < 1e-9:
-		return x
+		return 0, 0
+	case c.tau < 1e-9 || x > 40*c.tau:
+		return x - c.tau, 1
 	default:
-		return x + c.tau*math.Expm1(-x/c.tau)
+		left := math.Expm1(-x / c.tau)
+		return x + c.tau*left, -left
 	}
 }
 
 // memory is how long before a reading power matters to it.
 func (c chain) memory(window float64) float64 { return c.lag + window + 5*c.tau }
-
-// noise is what makes readings differ from what the model says.
-type noise struct {
-	sd   [channels]float64 // W, of single readings
-	form [channels]float64 // of a reading's kernel: a share of the standard deviation of the power in it
-	idle float64           // W²/s: variance by which power walks where no event is going on
-	busy float64           // the same inside events
-	jump float64           // W: standard deviation of the step at an event's edge
-}
 
 // parameters of a channel that all of its readings share.
 const (
@@ -106,26 +101,30 @@ const (
 // weigh finds what each cell adds to each row.
 func (p *patch) weigh(chains []chain) {
 	n := len(p.ends) - 1
+	size := 0
 	for i := range p.rows {
 		r := &p.rows[i]
 		c := chains[r.channel]
-		const dt = 1e-4
 		lo := sort.SearchFloat64s(p.ends, r.at-c.memory(r.window)) - 1
-		hi := sort.SearchFloat64s(p.ends, r.at-c.lag+dt)
-		lo, hi = max(lo, 0), min(max(hi, 1), n)
-		lo = min(lo, hi-1)
-		r.first = lo
-		r.weights, r.slope = make([]float64, hi-lo), make([]float64, hi-lo)
-		before, beforeLate := 1.0, 1.0 // what lies before the first is as the first
-		for j := lo; j < hi; j++ {
-			after, afterLate := 0.0, 0.0
-			if j+1 < n { // what lies after the last is as the last
-				after = c.share(r.at-p.ends[j+1], r.window)
-				afterLate = c.share(r.at+dt-p.ends[j+1], r.window)
+		hi := sort.SearchFloat64s(p.ends, r.at-c.lag+1e-4)
+		hi = min(max(hi, 1), n)
+		r.first, r.last = min(max(lo, 0), hi-1), hi
+		size += 2 * (r.last - r.first)
+	}
+	store := make([]float64, size)
+	for i := range p.rows {
+		r := &p.rows[i]
+		c := chains[r.channel]
+		k := r.last - r.first
+		r.weights, r.slope, store = store[:k:k], store[k:2*k:2*k], store[2*k:]
+		before, rising := 1.0, 0.0 // what lies before the first is as the first
+		for j := range k {
+			after, slope := 0.0, 0.0
+			if e := r.first + j + 1; e < n { // what lies after the last is as the last
+				after, slope = c.share(r.at-p.ends[e], r.window)
 			}
-			r.weights[j-lo] = before - after
-			r.slope[j-lo] = (beforeLate - afterLate - before + after) / dt
-			before, beforeLate = after, afterLate
+			r.weights[j], r.slope[j] = before-after, rising-slope
+			before, rising = after, slope
 		}
 	}
 }
@@ -140,8 +139,9 @@ type solver struct {
 // solve finds the power of each cell and -2 log of the readings' likelihood
 // but for a constant. The noise of a patch is that of all by a factor of its
 // own, which its misfit tells. first finds what the patch's power is like,
-// too, on which the readings' noise depends.
-func (s *solver) solve(p *patch, w noise, first bool) (twologL float64, ok bool) {
+// too, on which the readings' noise depends. Without likelihood only the power
+// is found.
+func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float64, ok bool) {
 	misfit := 0.0
 	n := len(p.ends) - 1
 	width := 1
@@ -150,7 +150,7 @@ func (s *solver) solve(p *patch, w noise, first bool) (twologL float64, ok bool)
 	}
 	passes := 1
 	if first {
-		passes = 3
+		passes = 2
 		for i := range p.rows {
 			p.rows[i].steep, p.rows[i].spread = 0, 100
 		}
@@ -173,14 +173,18 @@ func (s *solver) solve(p *patch, w noise, first bool) (twologL float64, ok bool)
 			s.a.Add(i, i, 1/v)
 			s.a.Add(i-1, i-1, 1/v)
 			s.a.Add(i-1, i, -1/v)
-			twologL += math.Log(v)
+			if likelihood {
+				twologL += math.Log(v)
+			}
 		}
 		for i := range p.rows {
 			r := &p.rows[i]
 			late := r.blind * r.steep
 			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late
 			s.weights[i] = 1 / v
-			twologL += math.Log(v)
+			if likelihood {
+				twologL += math.Log(v)
+			}
 			misfit += r.value * r.value / v
 			s.a.AddOuter(r.first, r.weights, 1/v)
 			for j, h := range r.weights {
@@ -196,7 +200,9 @@ func (s *solver) solve(p *patch, w noise, first bool) (twologL float64, ok bool)
 		for i, v := range s.z {
 			misfit -= v * s.x[i]
 		}
-		twologL += s.a.LogDet()
+		if likelihood {
+			twologL += s.a.LogDet()
+		}
 		for i := range p.rows {
 			if !first {
 				break

@@ -1,9 +1,11 @@
 package energy
 
 import (
+	"fmt"
 	"math"
 
 	"joulepipe/pkg/record"
+	"joulepipe/pkg/stats"
 )
 
 // groupKey is what a summary is of.
@@ -12,35 +14,84 @@ type groupKey struct {
 	batch        record.Opt[int64]
 }
 
-// group gathers the events of one key.
+// group gathers the events of one key: its repetitions.
 type group struct {
 	record.Summary
-	mean, m2             float64 // Welford's running mean and sum of squares of the joules
-	operational, seconds float64 // of the events that have energy
-	withIdle             int
-	tokens               int64   // of the events that have energy
-	tokenJoules          float64 // and their joules
-	out                  int64   // output tokens of all events
-	outSeconds           float64
+	energy      moments // joules, operational joules of the events that have energy
+	perToken    moments // tokens, joules of those that have tokens too
+	operational float64 // J, added up
+	seconds     float64
+	withIdle    int
+	own         spread // of those, added up
+	gain        opt
+	joint       struct {
+		mean, se float64 // J
+		ok       bool
+	}
+	designs    designs
+	out        int64 // output tokens of all events
+	outSeconds float64
+}
+
+// moments are running means of two quantities and the sums of their products
+// about them (Welford).
+type moments struct {
+	n          int
+	x, y       float64
+	xx, xy, yy float64
+}
+
+func (m *moments) add(x, y float64) {
+	m.n++
+	dx, dy := x-m.x, y-m.y
+	m.x += dx / float64(m.n)
+	m.y += dy / float64(m.n)
+	m.xx += dx * (x - m.x)
+	m.xy += dx * (y - m.y)
+	m.yy += dy * (y - m.y)
+}
+
+// tally is groups by their key, in the order in which they came.
+type tally struct {
+	of    map[groupKey]*group
+	order []*group
 }
 
 // maxGroups bounds the summaries: phases and models come from the input.
 const maxGroups = 1 << 16
 
-// account adds a finished event to its group.
-func (a *Attributor) account(e *record.Event, systematicJ float64) {
+// group is the group of an event, nil when there are too many.
+func (t *tally) group(e *record.Event, method string) *group {
 	key := groupKey{e.Phase, e.Model, e.BatchSize}
-	g := a.groups[key]
-	if g == nil {
-		if len(a.order) == maxGroups {
-			return
-		}
+	g := t.of[key]
+	if g == nil && len(t.order) < maxGroups {
 		g = &group{Summary: record.Summary{
-			Phase: e.Phase, Model: e.Model, BatchSize: e.BatchSize, Method: a.opts.Method,
+			Phase: e.Phase, Model: e.Model, BatchSize: e.BatchSize, Method: method,
 			Quality: map[string]int{}, Tier: map[string]int{},
 		}}
-		a.groups[key] = g
-		a.order = append(a.order, g)
+		if t.of == nil {
+			t.of = map[groupKey]*group{}
+		}
+		t.of[key] = g
+		t.order = append(t.order, g)
+	}
+	return g
+}
+
+// account adds a finished event to its group, and to its request. systematicJ
+// is one standard deviation of the part of its uncertainty that all events of a
+// kind share, so that repeating them does not take it away.
+func (a *Attributor) account(e *record.Event, systematicJ float64) {
+	a.groups.group(e, a.opts.Method).add(e, systematicJ, &a.requests.designs)
+	if whole, shared := a.requests.add(e, systematicJ); whole != nil {
+		a.requests.groups.group(whole, a.opts.Method).add(whole, shared, &a.requests.designs)
+	}
+}
+
+// add takes in an event. held is how many designs there are in all groups.
+func (g *group) add(e *record.Event, systematic float64, held *int) {
+	if g == nil {
+		return
 	}
 	d := e.Duration()
 	g.Events++
@@ -57,46 +108,162 @@ func (a *Attributor) account(e *record.Event, systematicJ float64) {
 	}
 	g.WithEnergy++
 	g.seconds += d
-	delta := j - g.mean
-	g.mean += delta / float64(g.WithEnergy)
-	g.m2 += delta * (j - g.mean)
+	g.energy.add(j, e.Energy.OperationalJ.V)
 	if o, ok := e.Energy.OperationalJ.Get(); ok {
 		g.operational += o
 		g.withIdle++
 	}
+	own := spreadOf(e.Energy, systematic)
+	g.own.systematic += own.systematic
+	g.own.baseline += own.baseline
+	g.gain = e.Energy.GainUncertainty
 	if n := tokens(e); n > 0 {
-		g.tokens += n
-		g.tokenJoules += j
+		g.perToken.add(float64(n), j)
+		g.designs.add(e.InputTokens.Or(0), e.OutputTokens.Or(0), g.batch(), j, own, held)
 	}
 }
 
-// Summaries are the figures of each phase, model and batch size, in the order
-// of their first event's end. Means are over the events that have energy.
-func (a *Attributor) Summaries() []*record.Summary {
-	var out []*record.Summary
-	for _, g := range a.order {
-		s := g.Summary
-		if n := float64(g.WithEnergy); n > 0 {
-			s.EnergyMeanJ = some(g.mean)
-			s.EnergyTotalJ = some(g.mean * n)
-			if n > 1 {
-				s.EnergyStdJ = some(math.Sqrt(g.m2 / (n - 1)))
-			}
-			if g.withIdle == g.WithEnergy {
-				s.OperationalMeanJ = some(g.operational / n)
-				s.OperationalTotalJ = some(g.operational)
-			}
-			if g.seconds > 0 {
-				s.PowerMeanW = some(g.mean * n / g.seconds)
-			}
-			if g.tokens > 0 {
-				s.JoulesPerToken = some(g.tokenJoules / float64(g.tokens))
-			}
-		}
-		if g.outSeconds > 0 {
-			s.TokensPerSecond = some(float64(g.out) / g.outSeconds)
-		}
-		out = append(out, &s)
+// batch is how many sequences an event's tokens are of.
+func (g *group) batch() float64 { return float64(max(1, g.BatchSize.Or(1))) }
+
+// pooled sets the mean energy of the group's events and its standard error, in
+// joules, as a regression over all groups together has them: instead of the
+// mean of the single events, and the scatter of these.
+func (g *group) pooled(meanJ, seJ float64) {
+	g.joint.mean, g.joint.se, g.joint.ok = meanJ, seJ, true
+}
+
+// halfWidth is of the 95 % interval of a number with a standard error that was
+// estimated with that many degrees of freedom, and a systematic error of that
+// standard deviation.
+func halfWidth(se, freedom, systematic float64) float64 {
+	return math.Hypot(stats.T95(freedom)*se, stats.Z95*systematic)
+}
+
+// repetitions is how many make the half-width of the mean's interval as small
+// as wanted. ok is false where none does, the systematic error being too large.
+func repetitions(sd, systematic, wanted float64) (n int64, ok bool) {
+	room := wanted*wanted - stats.Z95*systematic*stats.Z95*systematic
+	if !(room > 0) {
+		return 0, false
 	}
-	return out
+	// Student's t makes it a few more than that.
+	least := math.Ceil(stats.Z95 * sd * stats.Z95 * sd / room)
+	if n = 2; least > 2 {
+		n = int64(min(least, 1e15))
+	}
+	for n < 1e15 && halfWidth(sd/math.Sqrt(float64(n)), float64(n-1), systematic) > wanted {
+		n++
+	}
+	return n, true
+}
+
+// Summaries are the figures of each phase, model and batch size, in the order
+// of their first event's end; then of requests that were put together from
+// their parts, where the input has none of its own; then of each phase and
+// model over its batch sizes. Means are over the events that have energy.
+func (a *Attributor) Summaries() []*record.Summary {
+	groups := a.groups.order
+	own := false
+	for _, g := range groups {
+		own = own || g.Phase == phaseRequest
+	}
+	if !own {
+		groups = append(groups[:len(groups):len(groups)], a.requests.groups.order...)
+	}
+	var out []*record.Summary
+	for _, g := range groups {
+		out = append(out, g.summary(a.opts.Target))
+	}
+	return append(out, curves(groups)...)
+}
+
+// summary is what the group's events come to, beside a precision that is asked
+// for (0: none).
+func (g *group) summary(target float64) *record.Summary {
+	s := g.Summary
+	if g.outSeconds > 0 {
+		s.TokensPerSecond = some(float64(g.out) / g.outSeconds)
+	}
+	if g.WithEnergy == 0 {
+		return &s
+	}
+	n := float64(g.WithEnergy)
+	mean := g.energy.x
+	se := math.Sqrt(g.energy.xx / (n - 1) / n) // NaN of one
+	s.EnergyTotalJ = some(g.energy.x * n)
+	if g.joint.ok {
+		mean, se = g.joint.mean, g.joint.se
+	}
+	s.EnergyMeanJ = some(mean)
+	if g.withIdle == g.WithEnergy {
+		s.OperationalMeanJ = some(g.operational/n + mean - g.energy.x)
+		s.OperationalTotalJ = some(g.operational)
+	}
+	if g.seconds > 0 {
+		s.PowerMeanW = some(g.energy.x * n / g.seconds)
+	}
+	if m := g.perToken; m.n > 0 {
+		s.JoulesPerToken = some(m.y / m.x)
+	}
+	s.Regression = g.regress()
+	if g.WithEnergy < 2 {
+		return &s
+	}
+	s.EnergyStdJ = some(math.Sqrt(g.energy.xx / (n - 1)))
+	systematic := g.own.systematic / n
+	s.CI95J = some(halfWidth(se, n-1, systematic))
+	if gain, ok := g.gain.Get(); ok {
+		s.AbsoluteCI95J = some(math.Hypot(s.CI95J.V, stats.Z95*gain*mean))
+	}
+	if s.OperationalMeanJ.OK {
+		seOperational := math.Sqrt(g.energy.yy / (n - 1) / n)
+		if g.joint.ok {
+			seOperational = se
+		}
+		s.OperationalCI95J = some(halfWidth(seOperational, n-1, math.Hypot(systematic, g.own.baseline/n)))
+	}
+	g.ratio(&s)
+	if mean > 0 {
+		s.Precision = some(s.CI95J.V / mean)
+	}
+	if target > 0 {
+		s.TargetPrecision = some(target)
+		g.plan(&s, se*math.Sqrt(n), systematic)
+	}
+	return &s
+}
+
+// ratio gives the joules per token of all events together their interval: a
+// ratio of sums scatters as do the events' joules about it.
+func (g *group) ratio(s *record.Summary) {
+	m := g.perToken
+	if m.n < 2 {
+		return
+	}
+	n, r := float64(m.n), s.JoulesPerToken.V
+	// The residuals' mean is 0.
+	residual := max(0, m.yy-2*r*m.xy+r*r*m.xx)
+	se := math.Sqrt(residual/(n-1)/n) / m.x
+	if g.joint.ok {
+		s.JoulesPerToken.V *= g.joint.mean / g.energy.x
+		se = g.joint.se / m.x
+	}
+	s.PerTokenCI95J = some(halfWidth(se, n-1, g.own.systematic/float64(g.WithEnergy)/m.x))
+}
+
+// plan says how many repetitions of that standard deviation reach the precision
+// asked for, or why none do.
+func (g *group) plan(s *record.Summary, sd, systematic float64) {
+	target, mean := s.TargetPrecision.V, s.EnergyMeanJ.V
+	if !(mean > 0) {
+		s.Reasons = append(s.Reasons, "the mean energy is not above 0: no number of repetitions makes its interval a share of it")
+		return
+	}
+	needed, ok := repetitions(sd, systematic, target*mean)
+	if !ok {
+		s.Reasons = append(s.Reasons, fmt.Sprintf("no number of repetitions reaches %s: %s of the mean is uncertainty that all share", percent(target), percent(stats.Z95*systematic/mean)))
+		return
+	}
+	s.RepetitionsNeeded = record.Some(needed)
 }

@@ -275,6 +275,15 @@ func (a *Attributor) agree(e *record.Energy, p *pending, m estimated, tier *stri
 	if off := math.Abs(power - m.joules); off > 3*math.Sqrt(powerVar+m.variance+m.shared) && off > 0.03*m.joules {
 		cap("the model of the sensors says %.4g J and the readings as they are %.4g J, further apart than their intervals allow: power may have stepped inside the event", m.joules, power)
 	}
+	if len(p.boards) == 1 {
+		p.boards[0].power.mismatch.add(p.event.Duration(), power, counter)
+	}
+	for _, b := range p.boards {
+		if b.power.apart && *tier == Billable {
+			*tier = Analysis
+			e.Reasons = append(e.Reasons, "power readings and energy counter disagree over the run: see the agreement record")
+		}
+	}
 	sd := math.Sqrt(powerVar + counterVar)
 	if math.Abs(power-counter) > 3*sd && math.Abs(power-counter) > 0.03*math.Abs(counter) {
 		cap("power readings add up to %.4g J and the energy counter says %.4g J, further apart than their intervals allow", power, counter)

@@ -30,16 +30,17 @@ type Kind string
 
 // The kinds of record.
 const (
-	KindHeader  Kind = "header"
-	KindSample  Kind = "sample"
-	KindPower   Kind = "power"
-	KindCounter Kind = "counter"
-	KindGPM     Kind = "gpm"
-	KindEvent   Kind = "event"
-	KindMarker  Kind = "marker"
-	KindSoak    Kind = "soak"
-	KindSummary Kind = "summary"
-	KindEnd     Kind = "end"
+	KindHeader    Kind = "header"
+	KindSample    Kind = "sample"
+	KindPower     Kind = "power"
+	KindCounter   Kind = "counter"
+	KindGPM       Kind = "gpm"
+	KindEvent     Kind = "event"
+	KindMarker    Kind = "marker"
+	KindSoak      Kind = "soak"
+	KindSummary   Kind = "summary"
+	KindAgreement Kind = "agreement"
+	KindEnd       Kind = "end"
 	// KindSyntax is never written: it is how a reader hands on a bad line.
 	KindSyntax Kind = "syntax"
 )
@@ -200,31 +201,132 @@ type Soak struct {
 	MaxSlopeCPerMin Opt[float64]    `json:"max_slope_c_per_min,omitzero"`
 	ThrottleReasons []string        `json:"throttle_reasons,omitempty"`
 	Trips           int             `json:"trips"`
-	Rule            map[string]bool `json:"rule,omitempty"` // seed, margin, rigorous → did it pass
+	Rule            map[string]bool `json:"rule,omitempty"` // seed, margin, rigorous, settled → did it pass
 	PredictedC      Opt[float64]    `json:"predicted_equilibrium_c,omitzero"`
+	PredictedLowC   Opt[float64]    `json:"predicted_equilibrium_low_c,omitzero"` // ends of its 95 % interval
+	PredictedHighC  Opt[float64]    `json:"predicted_equilibrium_high_c,omitzero"`
+	TauS            Opt[float64]    `json:"tau_s,omitzero"`              // time constant of the rise, seconds
+	RemainingC      Opt[float64]    `json:"remaining_rise_c,omitzero"`   // from now to PredictedC
+	QuantumC        Opt[float64]    `json:"temp_quantum_c,omitzero"`     // what the readings are rounded to
+	Crossings       Opt[int64]      `json:"crossings,omitzero"`          // times that the window's readings reached a further quantum
+	CrossingCPerMin Opt[float64]    `json:"crossing_c_per_min,omitzero"` // slope by these times
+	CrossingCI95    Opt[float64]    `json:"crossing_ci95,omitzero"`      // half-width, °C/min
+	PowerDrift      Opt[float64]    `json:"power_drift,omitzero"`        // over the window, as a share of its mean power
+	PowerDriftCI95  Opt[float64]    `json:"power_drift_ci95,omitzero"`   // half-width
+	ThrottleSource  string          `json:"throttle_source,omitempty"`   // what ThrottleReasons are from: bits, or the fall of clock or throughput
+	PowerCapped     Opt[bool]       `json:"power_capped,omitzero"`       // the power limit held it down
+	Overheated      Opt[bool]       `json:"thermal_throttled,omitzero"`  // heat did
+	Hysteresis      Opt[float64]    `json:"hysteresis_mhz_c,omitzero"`   // area between the SM clock on the way up and on the way down, MHz·°C
+	HysteresisCI95  Opt[float64]    `json:"hysteresis_ci95,omitzero"`    // half-width
+	HysteresisC     Opt[float64]    `json:"hysteresis_span_c,omitzero"`  // °C that were passed both ways
 	Reason          string          `json:"reason,omitempty"`
 	CommandExit     Opt[int64]      `json:"command_exit,omitzero"` // of the load; 128 + n when signal n ended it
 }
 
-// Summary is what nvattrib says of all events of one phase and batch.
+// Summary is what nvattrib says of all events of one phase, model and batch
+// size: of its repetitions. The phase "request" is the events of each
+// request_id added up, where the input has no events of that name itself.
+// Means are over the events that have energy; intervals are half-widths at
+// 95 % and leave the board's absolute gain out unless they say so.
 type Summary struct {
 	Phase             string         `json:"phase"`
 	Model             string         `json:"model,omitempty"`
 	BatchSize         Opt[int64]     `json:"batch_size,omitzero"`
+	Over              string         `json:"over,omitempty"` // "batch_size": over all of them, beside the summaries of each
 	Method            string         `json:"method"`
 	Events            int            `json:"events"`
 	WithEnergy        int            `json:"events_with_energy"`
 	DurationS         float64        `json:"duration_s"` // of all events together
 	EnergyMeanJ       Opt[float64]   `json:"energy_joules_mean,omitzero"`
-	EnergyStdJ        Opt[float64]   `json:"energy_joules_std,omitzero"`
+	CI95J             Opt[float64]   `json:"ci95_joules,omitzero"`          // of the mean
+	AbsoluteCI95J     Opt[float64]   `json:"ci95_absolute_joules,omitzero"` // of the mean, with the gain's uncertainty
+	EnergyStdJ        Opt[float64]   `json:"energy_joules_std,omitzero"`    // from one repetition to the next
 	EnergyTotalJ      Opt[float64]   `json:"energy_joules_total,omitzero"`
+	Precision         Opt[float64]   `json:"precision,omitzero"`          // CI95J as a share of the mean
+	TargetPrecision   Opt[float64]   `json:"target_precision,omitzero"`   // what was asked for
+	RepetitionsNeeded Opt[int64]     `json:"repetitions_needed,omitzero"` // in all, for the precision asked for
 	OperationalMeanJ  Opt[float64]   `json:"operational_joules_mean,omitzero"`
+	OperationalCI95J  Opt[float64]   `json:"operational_ci95_joules,omitzero"` // of the mean
 	OperationalTotalJ Opt[float64]   `json:"operational_joules_total,omitzero"`
 	PowerMeanW        Opt[float64]   `json:"power_w_mean,omitzero"`
 	JoulesPerToken    Opt[float64]   `json:"joules_per_token,omitzero"`
+	PerTokenCI95J     Opt[float64]   `json:"joules_per_token_ci95,omitzero"`
 	TokensPerSecond   Opt[float64]   `json:"tokens_per_second,omitzero"`
 	Quality           map[string]int `json:"energy_quality,omitempty"` // no_data, gappy, good → events
 	Tier              map[string]int `json:"energy_tier,omitempty"`    // refused, estimate, … → events
+	Regression        *Regression    `json:"regression,omitempty"`
+	JouleCurve        *JouleCurve    `json:"joule_curve,omitempty"`
+	Reasons           []string       `json:"reasons,omitempty"`
+}
+
+// Regression is the energy E of an event against its tokens, n_in and n_out
+// over all sequences of a batch of b:
+//
+//	E = fixed + input·n_in + output·n_out + context·(n_in·n_out + n_out²/2)/b
+//
+// A decode has no input of its own: its input tokens are the prompt, of which
+// only the context term speaks. A coefficient that the events cannot tell is
+// absent, and Reasons has why.
+type Regression struct {
+	Fit
+	FixedJ       Opt[float64] `json:"fixed_joules,omitzero"` // may come out below 0
+	FixedCI95J   Opt[float64] `json:"fixed_ci95_joules,omitzero"`
+	InputJ       Opt[float64] `json:"joules_per_input_token,omitzero"`
+	InputCI95J   Opt[float64] `json:"joules_per_input_token_ci95,omitzero"`
+	OutputJ      Opt[float64] `json:"joules_per_output_token,omitzero"`
+	OutputCI95J  Opt[float64] `json:"joules_per_output_token_ci95,omitzero"`
+	ContextJ     Opt[float64] `json:"joules_per_context_token,omitzero"` // for each token that a generated one looks back on; absent where the data does not want it (AICc)
+	ContextCI95J Opt[float64] `json:"joules_per_context_token_ci95,omitzero"`
+}
+
+// JouleCurve is the energy of a phase against the batch size. A step, which
+// handles one token of each of the batch's sequences, takes step + token·batch,
+// so that a token takes step/batch + token: what the batch shares, and what no
+// batch saves.
+type JouleCurve struct {
+	Fit
+	BatchSizes []int        `json:"batch_sizes,omitempty"`
+	StepJ      Opt[float64] `json:"joules_per_step,omitzero"`
+	StepCI95J  Opt[float64] `json:"joules_per_step_ci95,omitzero"`
+	TokenJ     Opt[float64] `json:"joules_per_token,omitzero"`
+	TokenCI95J Opt[float64] `json:"joules_per_token_ci95,omitzero"`
+	FixedJ     Opt[float64] `json:"fixed_joules,omitzero"` // of an event: StepJ times its steps, where these are as many in all
+	FixedCI95J Opt[float64] `json:"fixed_ci95_joules,omitzero"`
+}
+
+// Fit is what there is to say of any fit.
+type Fit struct {
+	Observations int        `json:"observations"`
+	Designs      int        `json:"designs"` // different tokens and batch sizes among them
+	LackOfFit    *LackOfFit `json:"lack_of_fit,omitempty"`
+	Reasons      []string   `json:"reasons,omitempty"`
+}
+
+// LackOfFit is the F test of how far the means of repetitions lie from the fit,
+// against how far repetitions lie from their mean. A small P says that the form
+// of the fit is wrong.
+type LackOfFit struct {
+	F           float64 `json:"f"`
+	Freedom     int     `json:"df_lack"`
+	PureFreedom int     `json:"df_pure"`
+	P           float64 `json:"p"`
+}
+
+// Agreement is what power readings, added up, and the energy counter say of
+// the same time of one GPU.
+type Agreement struct {
+	GPU             int          `json:"gpu"`
+	Channel         string       `json:"channel,omitempty"` // of the power readings
+	DurationS       Opt[float64] `json:"duration_s,omitzero"`
+	IntegratedJ     Opt[float64] `json:"integrated_joules,omitzero"`
+	CounterJ        Opt[float64] `json:"counter_joules,omitzero"`
+	Ratio           Opt[float64] `json:"ratio,omitzero"`            // integrated over counter
+	RatioCI95       Opt[float64] `json:"ratio_ci95,omitzero"`       // half-width
+	Verdict         string       `json:"verdict"`                   // agree | disagree | unknown
+	MismatchCS      Opt[float64] `json:"mismatch_c_s,omitzero"`     // c of |integrated/counter − 1| = c/T + ε over events of length T
+	MismatchEpsilon Opt[float64] `json:"mismatch_epsilon,omitzero"` // ε
+	Events          int64        `json:"events,omitempty"`          // that c and ε are from
+	Reasons         []string     `json:"reasons,omitempty"`
 }
 
 // End closes a stream. Without it a stream that began with a [Header] was cut.
@@ -283,27 +385,29 @@ type Channel struct {
 	Clock     string           `json:"clock,omitempty"` // the clock the driver's stamps were found to be of
 }
 
-func (*Header) Kind() Kind  { return KindHeader }
-func (*Sample) Kind() Kind  { return KindSample }
-func (*Power) Kind() Kind   { return KindPower }
-func (*Counter) Kind() Kind { return KindCounter }
-func (*GPM) Kind() Kind     { return KindGPM }
-func (*Event) Kind() Kind   { return KindEvent }
-func (*Marker) Kind() Kind  { return KindMarker }
-func (*Soak) Kind() Kind    { return KindSoak }
-func (*Summary) Kind() Kind { return KindSummary }
-func (*End) Kind() Kind     { return KindEnd }
+func (*Header) Kind() Kind    { return KindHeader }
+func (*Sample) Kind() Kind    { return KindSample }
+func (*Power) Kind() Kind     { return KindPower }
+func (*Counter) Kind() Kind   { return KindCounter }
+func (*GPM) Kind() Kind       { return KindGPM }
+func (*Event) Kind() Kind     { return KindEvent }
+func (*Marker) Kind() Kind    { return KindMarker }
+func (*Soak) Kind() Kind      { return KindSoak }
+func (*Summary) Kind() Kind   { return KindSummary }
+func (*Agreement) Kind() Kind { return KindAgreement }
+func (*End) Kind() Kind       { return KindEnd }
 
-func (r *Header) When() (int64, bool)  { return 0, false }
-func (r *Sample) When() (int64, bool)  { return r.TimeNS, true }
-func (r *Power) When() (int64, bool)   { return r.TimeNS, true }
-func (r *Counter) When() (int64, bool) { return r.TimeNS, true }
-func (r *GPM) When() (int64, bool)     { return r.TimeNS, true }
-func (r *Event) When() (int64, bool)   { return r.StartNS, true }
-func (r *Marker) When() (int64, bool)  { return r.TimeNS, true }
-func (r *Soak) When() (int64, bool)    { return r.TimeNS.Get() }
-func (r *Summary) When() (int64, bool) { return 0, false }
-func (r *End) When() (int64, bool)     { return 0, false }
+func (r *Header) When() (int64, bool)    { return 0, false }
+func (r *Sample) When() (int64, bool)    { return r.TimeNS, true }
+func (r *Power) When() (int64, bool)     { return r.TimeNS, true }
+func (r *Counter) When() (int64, bool)   { return r.TimeNS, true }
+func (r *GPM) When() (int64, bool)       { return r.TimeNS, true }
+func (r *Event) When() (int64, bool)     { return r.StartNS, true }
+func (r *Marker) When() (int64, bool)    { return r.TimeNS, true }
+func (r *Soak) When() (int64, bool)      { return r.TimeNS.Get() }
+func (r *Summary) When() (int64, bool)   { return 0, false }
+func (r *Agreement) When() (int64, bool) { return 0, false }
+func (r *End) When() (int64, bool)       { return 0, false }
 
 // Power channels of a [Sample], as flags and files name them.
 const (

@@ -3,6 +3,9 @@ package stats
 import (
 	"math"
 
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/lapack/lapack64"
 	"gonum.org/v1/gonum/mat"
 )
 
@@ -13,7 +16,7 @@ import (
 type Band struct {
 	n, width int
 	data     []float64 // row i holds (i, i) … (i, i+width)
-	chol     mat.BandCholesky
+	factor   blas64.TriangularBand
 }
 
 // Reset makes it n × n, zero, with entries up to width from the diagonal.
@@ -47,26 +50,26 @@ func (b *Band) AddOuter(at int, x []float64, scale float64) {
 	}
 }
 
-// Factorize prepares Solve and LogDet; ok is false where the matrix is not
-// positive definite.
+// Factorize prepares Solve and LogDet, and uses the matrix up for it; ok is
+// false where it is not positive definite.
 func (b *Band) Factorize() (ok bool) {
-	return b.chol.Factorize(mat.NewSymBandDense(b.n, b.width, b.data))
+	b.factor, ok = lapack64.Pbtrf(blas64.SymmetricBand{Uplo: blas.Upper, N: b.n, K: b.width, Data: b.data, Stride: b.width + 1})
+	return ok
 }
 
 // LogDet is the logarithm of the determinant.
-func (b *Band) LogDet() float64 { return b.chol.LogDet() }
+func (b *Band) LogDet() float64 {
+	sum := 0.0
+	for i := range b.n {
+		sum += math.Log(b.factor.Data[i*b.factor.Stride])
+	}
+	return 2 * sum
+}
 
 // Solve replaces each column of x, n rows of columns values, by the solution
-// of the matrix times it. It is NaN where that cannot be had.
+// of the matrix times it.
 func (b *Band) Solve(x []float64, columns int) {
-	m := mat.NewDense(b.n, columns, x)
-	if err := b.chol.SolveTo(m, m); err != nil {
-		if _, bad := err.(mat.Condition); !bad {
-			for i := range x {
-				x[i] = math.NaN()
-			}
-		}
-	}
+	lapack64.Pbtrs(b.factor, blas64.General{Rows: b.n, Cols: columns, Data: x, Stride: columns})
 }
 
 // Invert is the inverse of a symmetric positive definite matrix of n rows. ok

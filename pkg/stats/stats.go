@@ -57,14 +57,7 @@ func FitLine(x, y []float64) (l Line, ok bool) {
 // (1+r)/(1−r) takes the decay to be exponential, which that of rounded
 // readings is not.
 func Tau(x []float64) float64 {
-	mean := stat.Mean(x, nil)
-	cov := func(lag int) float64 {
-		sum := 0.0
-		for i := lag; i < len(x); i++ {
-			sum += (x[i] - mean) * (x[i-lag] - mean)
-		}
-		return sum
-	}
+	cov := newCovariances(x).at
 	variance := cov(0)
 	if !(variance > 0) {
 		return 1

@@ -23,7 +23,7 @@ const batchRows = 16 << 10
 // kindNames is the dictionary of the column record.
 var kindNames = []record.Kind{
 	record.KindHeader, record.KindSample, record.KindPower, record.KindCounter, record.KindGPM,
-	record.KindEvent, record.KindMarker, record.KindSoak, record.KindSummary, record.KindEnd,
+	record.KindEvent, record.KindMarker, record.KindSoak, record.KindSummary, record.KindAgreement, record.KindEnd,
 }
 
 var kindType = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}

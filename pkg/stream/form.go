@@ -45,17 +45,18 @@ type fault struct {
 
 // forms has a form of every kind.
 type forms struct {
-	sample  record.Sample
-	power   record.Power
-	counter record.Counter
-	gpm     record.GPM
-	event   record.Event
-	energy  record.Energy
-	marker  record.Marker
-	header  record.Header
-	soak    record.Soak
-	summary record.Summary
-	end     record.End
+	sample    record.Sample
+	power     record.Power
+	counter   record.Counter
+	gpm       record.GPM
+	event     record.Event
+	energy    record.Energy
+	marker    record.Marker
+	header    record.Header
+	soak      record.Soak
+	summary   record.Summary
+	agreement record.Agreement
+	end       record.End
 
 	of       map[record.Kind]*form
 	interned map[string]string
@@ -84,6 +85,7 @@ func newForms() *forms {
 	bind(f, &f.header, "schema")
 	bind(f, &f.soak, "state")
 	bind(f, &f.summary)
+	bind(f, &f.agreement)
 	bind(f, &f.end)
 	return f
 }
@@ -167,6 +169,8 @@ func (f *forms) load(r record.Record) (*form, []field, error) {
 		f.header = *r
 	case *record.Soak:
 		f.soak = *r
+	case *record.Agreement:
+		f.agreement = *r
 	case *record.Summary:
 		f.summary = *r
 	case *record.End:

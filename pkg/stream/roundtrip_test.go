@@ -184,7 +184,7 @@ func (r random) deep(f reflect.Value) {
 func (r random) record() record.Record {
 	all := []record.Record{
 		&record.Sample{}, &record.Power{}, &record.Counter{}, &record.GPM{},
-		&record.Event{}, &record.Event{}, &record.Marker{}, &record.Soak{}, &record.Summary{},
+		&record.Event{}, &record.Event{}, &record.Marker{}, &record.Soak{}, &record.Summary{}, &record.Agreement{},
 	}
 	rec := all[r.IntN(len(all))]
 	r.fill(reflect.ValueOf(rec).Elem())

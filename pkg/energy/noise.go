@@ -1,0 +1,197 @@
+package energy
+
+import (
+	"cmp"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"joulepipe/pkg/stats"
+)
+
+// noise is what makes readings differ from what the model says.
+type noise struct {
+	sd   [channels]float64 // W, of single readings
+	form [channels]float64 // of a reading's kernel: a share of the standard deviation of the power in it
+	idle float64           // W²/s: variance by which power walks where no event is going on
+	busy float64           // the same inside events
+	jump float64           // W: standard deviation of the step at an event's edge
+}
+
+// prior is the noise that is taken where few readings tell, of the H200's
+// channels.
+var prior = noise{
+	sd:   [channels]float64{0.3, 3, 1, 0.5},
+	form: [channels]float64{0.12, 0.05, 0.15, 0.05},
+	idle: 20,
+	busy: 4000,
+}
+
+const (
+	fewPatches  = 6    // fewer tell no noise
+	somePatches = 16   // are enough to
+	manyKinds   = 8    // of work have a noise of their own
+	worstForm   = 0.35 // of a reading's kernel; more is no sensor of that response
+)
+
+// learner knows the noise of kinds of work.
+type learner struct {
+	batches int
+	few     noise // of work that comes too seldom to tell
+	kinds   map[work]noise
+}
+
+// work is a phase of a model.
+type work struct{ phase, model string }
+
+func (p *patch) work() work {
+	e := &p.edges[0].share.event.event
+	return work{e.Phase, e.Model}
+}
+
+// learn gives patches their noise: that of their kind of work where it is
+// known. It looks at the first batch, the second, the fourth and so on, for
+// noise does not change much.
+func (l *learner) learn(held []*patch) {
+	l.batches++
+	if l.batches&(l.batches-1) == 0 {
+		l.look(held)
+	}
+	for _, p := range held {
+		jump := p.noise.jump
+		if own, ok := l.kinds[p.work()]; ok {
+			p.noise = own
+		} else {
+			p.noise = l.few
+		}
+		p.noise.jump = jump
+	}
+}
+
+func (l *learner) look(held []*patch) {
+	all, _ := fit(held, prior)
+	// Of work that is seldom, power may vary as it does in general.
+	l.few = all
+	l.few.busy = max(all.busy, prior.busy)
+	l.kinds = map[work]noise{}
+	kinds := map[work][]*patch{}
+	var order []work
+	for _, p := range held {
+		k := p.work()
+		if kinds[k] == nil {
+			order = append(order, k)
+		}
+		kinds[k] = append(kinds[k], p)
+	}
+	slices.SortStableFunc(order, func(a, b work) int { return cmp.Compare(len(kinds[b]), len(kinds[a])) })
+	for _, k := range order[:min(len(order), manyKinds)] {
+		if own, ok := fit(kinds[k], all); ok {
+			l.kinds[k] = own
+		}
+	}
+}
+
+// fit is the noise under which the readings of patches are likeliest, with
+// some weight on what is known before; ok is false where they are too few.
+// Patches in which power steps where no event says so are left out.
+func fit(held []*patch, from noise) (found noise, ok bool) {
+	var some []*patch
+	for i := 0; i < len(held); i += 1 + len(held)/(2*somePatches) {
+		if len(held[i].rows) > 0 {
+			some = append(some, held[i])
+		}
+	}
+	if len(some) < fewPatches {
+		return from, false
+	}
+	each(some, func(s *solver, p *patch, _ int) {
+		w := from
+		w.jump = p.noise.jump
+		if _, ok := s.solve(p, w, false, false); !ok {
+			p.scale = math.Inf(1)
+		}
+	})
+	slices.SortStableFunc(some, func(a, b *patch) int { return cmp.Compare(a.scale, b.scale) })
+	some = some[:(len(some)+1)/2]
+	var used [channels]int
+	for _, p := range some {
+		for i := range p.rows {
+			used[p.rows[i].channel]++
+		}
+	}
+	x, step := []float64{0, 0}, []float64{1, 1}
+	var of []int
+	for c := range channels {
+		if used[c] >= 40 {
+			of = append(of, c)
+			x, step = append(x, 0, 0), append(step, 0.7, 0.5)
+		}
+	}
+	set := func(x []float64) noise {
+		v := from
+		v.idle, v.busy = from.idle*math.Exp(x[0]), from.busy*math.Exp(x[1])
+		for i, c := range of {
+			v.sd[c], v.form[c] = from.sd[c]*math.Exp(x[2+2*i]), min(from.form[c]*math.Exp(x[3+2*i]), worstForm)
+		}
+		return v
+	}
+	parts := make([]float64, len(some))
+	at, _ := stats.Minimize(func(x []float64) float64 {
+		v := set(x)
+		sum := x[0]*x[0]/4 + x[1]*x[1]/4
+		for i := range of {
+			sum += x[2+2*i]*x[2+2*i] + x[3+2*i]*x[3+2*i]*2
+		}
+		each(some, func(s *solver, p *patch, i int) {
+			w := v
+			w.jump = p.noise.jump
+			l, ok := s.solve(p, w, false, true)
+			if !ok {
+				l = math.Inf(1)
+			}
+			parts[i] = l
+		})
+		for _, l := range parts {
+			sum += l
+		}
+		return sum
+	}, x, step)
+	return set(at), true
+}
+
+// step is how large steps at a patch's edges may be: as the readings
+// range, twice over, for a short burst does not show its height. W.
+func (p *patch) step() float64 {
+	if len(p.rows) == 0 {
+		return 20
+	}
+	lo, hi := math.Inf(1), math.Inf(-1)
+	for i := range p.rows {
+		lo, hi = min(lo, p.rows[i].value), max(hi, p.rows[i].value)
+	}
+	return 20 + 2*(hi-lo)
+}
+
+// each calls f for every patch, on all processors.
+func each(patches []*patch, f func(s *solver, p *patch, i int)) {
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), (len(patches)+7)/8) {
+		wait.Go(func() {
+			s := solvers.Get().(*solver)
+			defer solvers.Put(s)
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(patches) {
+					return
+				}
+				f(s, patches[i], i)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+var solvers = sync.Pool{New: func() any { return new(solver) }}
