@@ -19,6 +19,40 @@ const (
 // 1 % from load to load.
 const tolerance = 0.02
 
+// usuallyApart is how far two channels of one board are, one standard
+// deviation: the H200's sample buffer over its counter is 0.999 to 1.010, from
+// load to load.
+const usuallyApart = 0.006
+
+// apart is how far power readings and counter of a board are, from one stretch
+// of steady work to the next.
+type apart struct{ n, squares float64 }
+
+// add takes a stretch of so many seconds, between the accounts of both at its
+// two ends; the counter moves every update seconds.
+func (a *apart) add(from, to, counterFrom, counterTo meter, seconds, update float64) {
+	if !from.ok || !to.ok || !counterFrom.ok || !counterTo.ok || counterFrom.breaks != counterTo.breaks || seconds < 20*update {
+		return
+	}
+	c := counterTo.joules.minus(counterFrom.joules)
+	if c <= 0 {
+		return
+	}
+	off := to.joules.minus(from.joules)/c - 1
+	a.n++
+	a.squares += off * off
+}
+
+// sd is the standard deviation, as a share, for an energy that rests on the
+// channels used: none where there is only one witness, whose gain is the board's.
+func (a *apart) sd(used [channels]bool) float64 {
+	if !used[1] || !used[0] && !used[2] && !used[3] {
+		return 0
+	}
+	const few = 5 // stretches' worth that what is usual counts for
+	return math.Sqrt((a.squares + few*usuallyApart*usuallyApart) / (a.n + few))
+}
+
 // mismatch gathers how far power readings and counter are apart, event by
 // event, to fit it as c/T + ε over the events' lengths T: as a line through
 // mismatch · T, so that long events tell ε and short ones c.

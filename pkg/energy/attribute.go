@@ -207,7 +207,7 @@ func (a *Attributor) take(e record.Event) error {
 	}
 	if a.opts.Method == Auto && !p.untimely {
 		for _, b := range p.boards {
-			s := &share{event: p}
+			s := &share{event: p, own: 1}
 			p.shares = append(p.shares, s)
 			b.power.watch(s)
 			if !s.done {

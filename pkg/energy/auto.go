@@ -41,7 +41,8 @@ type reconstruction struct {
 
 	common   common
 	mismatch mismatch
-	apart    bool // the witnesses disagree so far
+	apart    apart
+	disagree bool // the witnesses, so far
 }
 
 // edge is where an event begins or ends.
@@ -58,8 +59,7 @@ type share struct {
 	joules   float64
 	variance float64
 	drift    [maxParams]float64
-	own      float64 // share of the information that is its own, weighted by variance
-	ownOf    float64
+	own      float64 // share of the number that its own readings told, the rest its kind; a window around events has all its own
 	seen     float64 // independent readings' worth
 	readings int64
 	dark     string // why its energy cannot be known
@@ -147,18 +147,20 @@ func (r *reconstruction) watch(s *share) {
 	heap.Push(&r.edges, edge{e.EndNS, s, false})
 }
 
-// flank is how far from an edge readings matter, for tracks in use, ns.
-func flank(tracks []*track) (flank, step float64) {
+// flank is how far from an edge readings matter, for tracks in use: for how
+// long power matters to a reading, that and some readings more, and how often
+// they come, ns.
+func flank(tracks []*track) (memory, flank, step float64) {
 	step = math.Inf(1)
 	for _, t := range tracks {
 		window := t.response.window
 		if t.name == Counter {
 			window = t.spacing / 1e9
 		}
-		flank = max(flank, t.response.memory(window))
+		memory = max(memory, t.response.memory(window))
 		step = min(step, max(t.response.update, min(t.spacing/1e9, 4*t.response.update)))
 	}
-	return (flank + 3*step) * 1e9, step * 1e9
+	return memory * 1e9, (memory + 3*step) * 1e9, step * 1e9
 }
 
 // useful are the tracks that say something of power about ns: those that see
@@ -204,7 +206,7 @@ func (r *reconstruction) advance(all bool) {
 		}
 		reach := int64(1.5e9) // before anything is known
 		if len(r.cluster) > 0 {
-			f, _ := flank(r.useful(last))
+			_, f, _ := flank(r.useful(last))
 			if f > 0 {
 				reach = int64(f)
 			}
@@ -254,11 +256,11 @@ func (r *reconstruction) ready(ns int64) bool {
 func (r *reconstruction) build() {
 	first, last := r.cluster[0].ns, r.cluster[len(r.cluster)-1].ns
 	use := r.useful(first/2 + last/2)
-	reach, step := flank(use)
+	memory, reach, step := flank(use)
 	p := &patch{originNS: first, edges: r.cluster}
 	r.cluster = nil
 	if len(use) == 0 {
-		reach, step = 1e8, 1e8
+		memory, reach, step = 1e8, 1e8, 1e8
 	}
 	from, until := first-int64(reach), last+int64(reach)
 	if r.built {
@@ -268,7 +270,9 @@ func (r *reconstruction) build() {
 		until = min(until, last+(r.edges[0].ns-last)/2)
 	}
 	until = min(until, max(last+1, r.nowNS)) // what begins later is not known yet
-	lo, hi := from-int64(reach), until+int64(reach)
+	// Readings just after its end are of its end. More of them would be
+	// counted twice, here and by what comes next.
+	lo, hi := from-int64(memory), until+int64(memory)
 
 	// Edges, those of the neighbours too.
 	var cuts []int64
@@ -295,18 +299,23 @@ func (r *reconstruction) build() {
 
 	for _, t := range use {
 		channel := int8(slices.Index(r.tracks, t))
-		for _, u := range t.between(lo, hi) {
+		for _, u := range t.between(from+1, hi) {
 			at := float64(u.ns-p.originNS) / 1e9
 			if u.window <= 0 || at-t.response.lag-u.window < p.ends[0] {
 				continue
 			}
-			p.rows = append(p.rows, row{at: at, window: u.window, value: u.value, channel: channel, blind: u.blindS})
+			p.rows = append(p.rows, row{at: at, window: u.window, value: u.value, channel: channel})
 			p.blind[channel] = max(p.blind[channel], u.blindS)
+		}
+		p.blind[channel] = math.Hypot(p.blind[channel], t.response.delaySE)
+		if t.aligned {
+			p.blind[channel] = t.shiftSE
 		}
 	}
 	p.chains = make([]chain, len(r.tracks))
 	for i, t := range r.tracks {
 		p.chains[i] = t.response.chain
+		p.chains[i].lag += t.shift
 	}
 	p.weigh(p.chains)
 	r.between(p, from, until)
@@ -424,6 +433,9 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 			}
 		}
 	}
+	if i, ok := r.witnesses(); ok && r.built {
+		r.apart.add(r.account[i], now[i], r.account[1], now[1], p.spacing, r.tracks[1].spacing/1e9)
+	}
 	for i, t := range r.tracks {
 		r.account[i] = t.meter(until)
 	}
@@ -449,6 +461,7 @@ func (r *reconstruction) release(finish func(*share)) {
 		p.noise.jump = p.step()
 		s.solve(p, p.noise, true, false)
 	})
+	r.align()
 	r.learner.learn(r.held)
 	each(r.held, func(s *solver, p *patch, _ int) {
 		if _, ok := s.solve(p, p.noise, false, false); ok {
@@ -458,13 +471,95 @@ func (r *reconstruction) release(finish func(*share)) {
 		}
 	})
 	r.group.shrink(r.held)
-	r.apart = r.agreement().Verdict == Disagree
+	r.disagree = r.agreement().Verdict == Disagree
 	for _, p := range r.held {
 		r.give(p, finish)
 	}
 	clear(r.held)
 	r.held, r.heldEdges = r.held[:0], 0
 }
+
+// align finds how much later or earlier than thought each channel is against
+// the events' edges, as far as their steps of power tell: one delay for all.
+func (r *reconstruction) align() {
+	if r.learner.batches&(r.learner.batches+1) != 0 { // this batch is not looked at
+		return
+	}
+	var some []*patch
+	for i := 0; i < len(r.held); i += 1 + len(r.held)/64 {
+		if len(r.held[i].rows) > 0 {
+			some = append(some, r.held[i])
+		}
+	}
+	if len(some) < fewPatches {
+		return
+	}
+	var found [channels]float64
+	var known [channels]float64 // 1/s², before
+	for c := range r.tracks {
+		for _, p := range some {
+			if p.blind[c] > 0 {
+				known[c] = 1 / (p.blind[c] * p.blind[c])
+			}
+		}
+	}
+	slopes, curves := make([][channels]float64, len(some)), make([][channels]float64, len(some))
+	var curve [channels]float64
+	for range 4 {
+		each(some, func(s *solver, p *patch, i int) {
+			slopes[i], curves[i] = [channels]float64{}, [channels]float64{}
+			if _, ok := s.solve(p, p.noise, true, false); !ok {
+				return
+			}
+			for c := range r.tracks {
+				slopes[i][c], curves[i][c] = s.lateness(p, int8(c))
+			}
+		})
+		for c := range r.tracks {
+			slope := 0.0
+			curve[c] = 0
+			for i := range some {
+				slope += slopes[i][c]
+				curve[c] += curves[i][c]
+			}
+			if known[c] == 0 {
+				continue
+			}
+			by := (slope - found[c]*known[c]) / (curve[c] + known[c])
+			found[c] += max(-0.02, min(0.02, by))
+		}
+		each(some, func(_ *solver, p *patch, _ int) { p.shift(r.tracks, found) })
+	}
+	for c, t := range r.tracks {
+		if known[c] > 0 && curve[c] > known[c] {
+			t.shift += found[c]
+			t.shiftSE = math.Hypot(1/math.Sqrt(curve[c]+known[c]), edgeS)
+			t.aligned = true
+		}
+	}
+	each(r.held, func(s *solver, p *patch, _ int) {
+		p.shift(r.tracks, [channels]float64{})
+		for c, t := range r.tracks {
+			if t.aligned {
+				p.blind[c] = t.shiftSE
+			}
+		}
+		s.solve(p, p.noise, true, false)
+	})
+}
+
+// shift weighs a patch anew, with each channel's delay found so far and more.
+func (p *patch) shift(tracks []*track, more [channels]float64) {
+	for i, t := range tracks {
+		p.chains[i] = t.response.chain
+		p.chains[i].lag += t.shift + more[i]
+	}
+	p.weigh(p.chains)
+}
+
+// edgeS is by how much the stamps of events of different kinds are early or
+// late against each other, s.
+const edgeS = 0.0005
 
 // occupy says in which cells of the held patches work goes on: in those of
 // events that are not merely a frame around others.
@@ -510,6 +605,7 @@ func (r *reconstruction) walk(f func(p *patch, cell int, active []*share)) {
 // give adds a patch's energy, and that of the time before it, to the events.
 func (r *reconstruction) give(p *patch, finish func(*share)) {
 	w := &p.noise
+	r.seam(p)
 	if len(r.active) > 0 && p.spacing > 0 {
 		walk := w.idle
 		if len(r.active) > 0 {
@@ -529,8 +625,6 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 			s.readings += p.rest.readings
 			s.seen += float64(p.rest.readings)
 			s.drift[p.rest.channel*perChannel+paramGain] += part * p.rest.joules
-			s.own += part * part * variance
-			s.ownOf += part * part * variance
 		}
 	}
 	// Weights of the events over the patch's segments.
@@ -583,21 +677,6 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 		}
 		s.readings += p.count(h.w)
 		s.variance += max(0, variance)
-		own := 1.0
-		if p.own != nil {
-			sum, all := 0.0, 0.0
-			for i, wi := range h.w {
-				if wi != 0 {
-					sum += p.own[i] * math.Abs(p.joules[i])
-					all += math.Abs(p.joules[i])
-				}
-			}
-			if all > 0 {
-				own = sum / all
-			}
-		}
-		s.own += own * max(variance, 1e-12)
-		s.ownOf += max(variance, 1e-12)
 		for param := range maxParams {
 			if d := p.drift[param]; d != nil {
 				for i, wi := range h.w {
@@ -610,6 +689,24 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 		s.done = true
 		s.blind = p.blind
 		finish(s)
+	}
+}
+
+// seam adds what the readings at a patch's beginning have a part in twice, in
+// the patch and in what is before it: the two err together.
+func (r *reconstruction) seam(p *patch) {
+	if len(p.rows) == 0 {
+		return
+	}
+	c := p.rows[0].channel
+	at := p.noise.sd[c] * r.tracks[c].spacing / 1e9
+	double := 2 * at * at
+	if p.spacing > 0 {
+		double *= 2 // at the end of the patch before, too
+	}
+	for _, s := range r.active {
+		part := s.part(r.active)
+		s.variance += part * part * double
 	}
 }
 

@@ -273,10 +273,6 @@ func (g *groups) pull(p *patch, kinds map[kind]*kin) {
 	for i := range n {
 		away[i] = m.kin[i].mean*m.seconds[i] - m.joules[i]
 	}
-	p.own = make([]float64, k)
-	for s := range p.own {
-		p.own[s] = 1
-	}
 	cov := make([]float64, k*k)
 	copy(cov, p.cov)
 	for s := range k {
@@ -311,7 +307,7 @@ func (g *groups) pull(p *patch, kinds map[kind]*kin) {
 	}
 	for j := range n {
 		own := 1 - min(1, max(0, gain[m.at[j]*n+j]))
-		p.own[m.at[j]] = own
+		p.whole[m.at[j]].own = own
 		pool := g.means[m.kin[j].key]
 		pool.seconds += m.seconds[j]
 		pool.own += own

@@ -25,7 +25,7 @@ type noise struct {
 var prior = noise{
 	sd:   [channels]float64{0.3, 3, 1, 0.5},
 	form: [channels]float64{0.12, 0.05, 0.15, 0.05},
-	idle: 20,
+	idle: 2,
 	busy: 4000,
 }
 
@@ -114,7 +114,29 @@ func fit(held []*patch, from noise) (found noise, ok bool) {
 		}
 	})
 	slices.SortStableFunc(some, func(a, b *patch) int { return cmp.Compare(a.scale, b.scale) })
-	some = some[:(len(some)+1)/2]
+	half := (len(some) + 1) / 2
+	found = likeliest(some[:half], from)
+	// The better half is better than the rest by chance, too: all that its
+	// noise explains tell the noise.
+	kept := some[:half]
+	each(some[half:], func(s *solver, p *patch, _ int) {
+		w := found
+		w.jump = p.noise.jump
+		if _, ok := s.solve(p, w, false, false); !ok {
+			p.scale = math.Inf(1)
+		}
+	})
+	for _, p := range some[half:] {
+		if p.scale < 1.5 {
+			kept = append(kept, p)
+		}
+	}
+	return likeliest(kept, from), true
+}
+
+// likeliest is the noise under which the readings of all those patches are the
+// likeliest.
+func likeliest(some []*patch, from noise) noise {
 	var used [channels]int
 	for _, p := range some {
 		for i := range p.rows {
@@ -140,7 +162,7 @@ func fit(held []*patch, from noise) (found noise, ok bool) {
 	parts := make([]float64, len(some))
 	at, _ := stats.Minimize(func(x []float64) float64 {
 		v := set(x)
-		sum := x[0]*x[0]/4 + x[1]*x[1]/4
+		sum := x[0]*x[0]/16 + x[1]*x[1]/16
 		for i := range of {
 			sum += x[2+2*i]*x[2+2*i] + x[3+2*i]*x[3+2*i]*2
 		}
@@ -158,7 +180,7 @@ func fit(held []*patch, from noise) (found noise, ok bool) {
 		}
 		return sum
 	}, x, step)
-	return set(at), true
+	return set(at)
 }
 
 // step is how large steps at a patch's edges may be: as the readings

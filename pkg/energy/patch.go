@@ -23,7 +23,7 @@ type patch struct {
 	rows   []row
 	chains []chain
 	edges  []edge            // in the order of time
-	blind  [channels]float64 // s, by which the channels' updates may be off
+	blind  [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
 
 	rest    rest    // the time before it, up to the patch before
 	spacing float64 // s, its length
@@ -37,7 +37,6 @@ type patch struct {
 	drift  [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them
 	seen   []float64            // of each segment: readings' worth that fell into it
 	whole  []*share             // the event that a segment is
-	own    []float64            // share of each that its own readings told; nil: all
 }
 
 // row is a reading: the mean of the power, followed as its channel follows it,
@@ -46,7 +45,6 @@ type row struct {
 	at      float64 // s after the patch's origin
 	window  float64 // s
 	value   float64 // W
-	blind   float64 // s by which at may be off, one standard deviation
 	channel int8    // index in the reconstruction's chains
 	first   int     // cell of the first weight
 	last    int     // cell after that of the last
@@ -132,7 +130,7 @@ func (p *patch) weigh(chains []chain) {
 // solver is the storage that patches share.
 type solver struct {
 	a       stats.Band
-	x, z    []float64
+	x, z, w []float64
 	weights []float64 // of rows: 1/variance
 }
 
@@ -179,7 +177,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 		}
 		for i := range p.rows {
 			r := &p.rows[i]
-			late := r.blind * r.steep
+			late := p.blind[r.channel] * r.steep
 			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late
 			s.weights[i] = 1 / v
 			if likelihood {
@@ -284,4 +282,30 @@ func (s *solver) settle(p *patch) {
 		add(paramLag, r.steep)
 		add(paramGain, r.value)
 	}
+}
+
+// lateness is what a patch, once solved, tells of how much later than thought a
+// channel is: the likelihood's slope and curvature over it, 1/s and 1/s².
+func (s *solver) lateness(p *patch, channel int8) (slope, curvature float64) {
+	u := resize(s.z, len(p.ends)-1)
+	s.z = u
+	for i := range p.rows {
+		r := &p.rows[i]
+		if r.channel != channel {
+			continue
+		}
+		rest := r.value
+		for j, h := range r.weights {
+			rest -= h * s.x[r.first+j]
+			u[r.first+j] += s.weights[i] * r.steep * h
+		}
+		slope -= s.weights[i] * r.steep * rest
+		curvature += s.weights[i] * r.steep * r.steep
+	}
+	s.w = append(s.w[:0], u...)
+	s.a.Solve(u, 1)
+	for i, v := range s.w {
+		curvature -= v * u[i]
+	}
+	return slope / p.scale, math.Max(0, curvature) / p.scale
 }

@@ -10,12 +10,6 @@ import (
 	"joulepipe/pkg/stats"
 )
 
-// Phases that TR122 §3.2 names, and the one that they make together.
-const (
-	phaseDecode  = "decode"
-	phaseRequest = "request"
-)
-
 // design is the events of a group that have the same tokens; past maxDesigns,
 // about the same.
 type design struct {
@@ -226,7 +220,7 @@ func (p *problem) halfWidths(s *solved) []float64 {
 // or no designs to spare.
 func (p *problem) lack(s *solved) *record.LackOfFit {
 	free := len(p.designs) - len(p.terms)
-	if free < 1 || s.pureFree < 1 || !(s.pure > 1e-20*p.magnitude()) {
+	if free < 1 || s.pureFree < 1 || !(s.pure > p.rounding()) {
 		return nil
 	}
 	f := s.Residual / float64(free) / (s.pure / float64(s.pureFree))
@@ -236,33 +230,31 @@ func (p *problem) lack(s *solved) *record.LackOfFit {
 	return &record.LackOfFit{F: f, Freedom: free, PureFreedom: s.pureFree, P: stats.FTail(f, float64(free), float64(s.pureFree))}
 }
 
-// magnitude is the sum of squares that rounding errors are to be held against.
-func (p *problem) magnitude() (sum float64) {
+// rounding is a sum of squares that may be nothing but errors of arithmetic.
+func (p *problem) rounding() (sum float64) {
 	for i, d := range p.designs {
-		sum += float64(d.n) * d.mean * d.mean / p.variance[i]
+		sum += 1e-20 * float64(d.n) * d.mean * d.mean / p.variance[i]
 	}
 	return sum
 }
 
 // aicc is Akaike's criterion, corrected for few observations; the lower the
 // better.
-func (p *problem) aicc(s *solved) float64 {
-	_, free := p.count()
-	n, k := float64(free), float64(len(p.terms)+1)
-	if n <= k+1 {
+func (p *problem) aicc() float64 {
+	s, ok := p.solve()
+	n, k := s.free+float64(len(p.terms)), float64(len(p.terms)+1)
+	if !ok || n <= k+1 {
 		return math.Inf(1)
 	}
-	rounding := 1e-20 * p.magnitude()
-	return n*math.Log(max(s.chi2(), rounding)/n) + 2*k + 2*k*(k+1)/(n-k-1)
+	return n*math.Log(max(s.chi2(), p.rounding())/n) + 2*k + 2*k*(k+1)/(n-k-1)
 }
 
-// term is a column of tokens and where its coefficient goes.
+// term is a column of the designs and where its coefficient goes.
 type term struct {
 	name     string
 	of       func(*design) float64
 	joules   *opt
 	interval *opt
-	silent   bool // not a figure of its own
 }
 
 // regress fits the group's joules to its tokens; nil where there is nothing to
@@ -275,37 +267,17 @@ func (g *group) regress() *record.Regression {
 	}
 	r := &record.Regression{Fit: fitOf(p, g.designs.missed)}
 	why := func(format string, args ...any) { r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...)) }
-	fixed := term{name: "fixed_joules", of: func(*design) float64 { return 1 }, joules: &r.FixedJ, interval: &r.FixedCI95J}
-	context := term{name: "joules_per_context_token", of: func(d *design) float64 { return d.context }, joules: &r.ContextJ, interval: &r.ContextCI95J}
-	terms := []term{fixed}
-	var same []string
-	for _, t := range []struct {
-		term
-		tokens string
-	}{
-		{term{name: "joules_per_input_token", of: func(d *design) float64 { return d.input }, joules: &r.InputJ, interval: &r.InputCI95J}, "input tokens"},
-		{term{name: "joules_per_output_token", of: func(d *design) float64 { return d.output }, joules: &r.OutputJ, interval: &r.OutputCI95J}, "output tokens"},
-	} {
-		low, high := extent(p.designs, t.of)
-		switch {
-		case t.name == "joules_per_input_token" && g.Phase == phaseDecode, high == 0:
-		case low == high:
-			same = append(same, fmt.Sprintf("%.0f %s", low, t.tokens))
-		default:
-			terms = append(terms, t.term)
-		}
-	}
-	if len(terms) == 1 {
-		all := strings.Join(same, " and ")
-		if all == "" {
-			all = "no output tokens"
-		}
-		why("every event has %s: what a token takes needs events of several lengths", all)
+	terms, same := g.terms(r)
+	switch {
+	case len(terms) == 1 && same == "":
+		why("no event has output tokens")
 		return r
-	}
-	if len(same) > 0 {
-		terms[0] = term{of: fixed.of, joules: new(opt), interval: new(opt), silent: true}
-		why("every event has %s: what they take cannot be told from what is fixed, which is left out", strings.Join(same, " and "))
+	case len(terms) == 1:
+		why("every event has %s: what a token takes needs events of several lengths", same)
+		return r
+	case same != "":
+		terms[0].joules, terms[0].interval = nil, nil
+		why("every event has %s: what they take cannot be told from what is fixed, which is left out", same)
 	}
 	if free < 3+len(terms) {
 		why("%s", tooFew(free, len(terms)))
@@ -317,18 +289,57 @@ func (g *group) regress() *record.Regression {
 		return r
 	}
 	s, _ := p.solve()
+	half := p.halfWidths(&s)
+	context := term{"joules_per_context_token", func(d *design) float64 { return d.context }, &r.ContextJ, &r.ContextCI95J}
 	wide := &problem{designs: p.designs}
 	wide.use(append(slices.Clone(terms), context))
 	if free >= 3+len(wide.terms) && wide.weigh() {
-		narrow := &problem{designs: p.designs, terms: p.terms, variance: wide.variance, told: wide.told}
-		if with, ok := wide.solve(); ok {
-			if without, ok := narrow.solve(); ok && wide.aicc(&with) < narrow.aicc(&without) {
-				p, s, terms = wide, with, append(terms, context)
-			}
+		without := s.Coefficients
+		with, _ := wide.solve()
+		odds := wide.odds(p.terms)
+		if odds > 1 {
+			p, s, half, terms = wide, with, wide.halfWidths(&with), append(terms, context)
+		}
+		// The form that was not taken may be the right one, and a coefficient
+		// off by what lies between the two (Buckland, Burnham and Augustin 1997).
+		doubt := 1 / (1 + max(odds, 1/odds))
+		for j := range without {
+			half[j] = math.Hypot(half[j], stats.Z95*math.Sqrt(doubt)*(with.Coefficients[j]-without[j]))
 		}
 	}
-	p.conclude(&r.Fit, &s, terms)
+	p.conclude(&r.Fit, &s, terms, half)
 	return r
+}
+
+// terms are those that the group's events can tell, the fixed one first, and
+// which tokens all events have as many of.
+func (g *group) terms(r *record.Regression) (terms []term, same string) {
+	terms = []term{{"fixed_joules", func(*design) float64 { return 1 }, &r.FixedJ, &r.FixedCI95J}}
+	tokens := []term{
+		{"joules_per_input_token", func(d *design) float64 { return d.input }, &r.InputJ, &r.InputCI95J},
+		{"joules_per_output_token", func(d *design) float64 { return d.output }, &r.OutputJ, &r.OutputCI95J},
+	}
+	names := []string{"input tokens", "output tokens"}
+	if g.Phase == phaseDecode {
+		tokens, names = tokens[1:], names[1:]
+	}
+	var alike []string
+	for i, t := range tokens {
+		switch low, high := extent(g.designs.list, t.of); {
+		case low < high:
+			terms = append(terms, t)
+		case high > 0:
+			alike = append(alike, fmt.Sprintf("%.0f %s", high, names[i]))
+		}
+	}
+	return terms, strings.Join(alike, " and ")
+}
+
+// odds are how much likelier p is than p with those terms instead, by Akaike's
+// criterion (AICc); both have p's variances, or they were not comparable.
+func (p *problem) odds(terms [][]float64) float64 {
+	other := &problem{designs: p.designs, terms: terms, variance: p.variance, told: p.told}
+	return math.Exp((other.aicc() - p.aicc()) / 2)
 }
 
 func (p *problem) use(terms []term) {
@@ -363,13 +374,15 @@ func fitOf(p *problem, missed int) record.Fit {
 }
 
 // conclude puts the coefficients where they belong, with the doubts about them.
-func (p *problem) conclude(f *record.Fit, s *solved, terms []term) {
+func (p *problem) conclude(f *record.Fit, s *solved, terms []term, half []float64) {
 	why := func(format string, args ...any) { f.Reasons = append(f.Reasons, fmt.Sprintf(format, args...)) }
-	for i, half := range p.halfWidths(s) {
-		t, joules := terms[i], s.Coefficients[i]
+	for i, t := range terms {
+		if t.joules == nil {
+			continue
+		}
+		joules, half := s.Coefficients[i], half[i]
 		*t.joules, *t.interval = some(joules), some(half)
 		switch {
-		case t.silent:
 		case math.Abs(joules) <= half:
 			why("%s is consistent with 0", t.name)
 		case joules < 0:
@@ -419,7 +432,7 @@ func jouleCurve(groups []*group) *record.JouleCurve {
 	p.conclude(&c.Fit, &s, []term{
 		{name: "joules_per_step", joules: &c.StepJ, interval: &c.StepCI95J},
 		{name: "joules_per_token", joules: &c.TokenJ, interval: &c.TokenCI95J},
-	})
+	}, p.halfWidths(&s))
 	if n := steps[0]; slices.Min(steps) == slices.Max(steps) {
 		c.FixedJ, c.FixedCI95J = some(n*c.StepJ.V), some(n*c.StepCI95J.V)
 	}
@@ -456,122 +469,4 @@ func curves(groups []*group) (out []*record.Summary) {
 		out = append(out, s)
 	}
 	return out
-}
-
-// spread is how far an event's joules may be off.
-type spread struct {
-	variance   float64 // J², of noise that is the event's own
-	systematic float64 // J, one standard deviation of what it shares with the others
-	baseline   float64 // J, likewise, of operational joules beside
-	told       bool    // the event has an interval
-}
-
-// spreadOf takes an event's interval apart.
-func spreadOf(e *record.Energy, systematic float64) spread {
-	s := spread{systematic: systematic}
-	ci, ok := e.CI95J.Get()
-	if !ok {
-		return s
-	}
-	s.told = true
-	square := func(half float64) float64 { return half * half / (stats.Z95 * stats.Z95) }
-	s.variance = max(0, square(ci)-systematic*systematic)
-	s.baseline = math.Sqrt(max(0, square(e.OperationalCI95J.Or(ci))-square(ci)))
-	return s
-}
-
-// requests puts the events of each request together. A request is what carries
-// its request_id up to and including its decode. Those whose decode does not
-// come are forgotten, the oldest first.
-type requests struct {
-	young, old map[requestKey]*request
-	groups     tally
-	designs    int // held by all groups, those of events too
-}
-
-var qualities = []string{NoData, Gappy, Good}
-
-type requestKey struct{ id, model string }
-
-// request is the sum of the events that it has had so far.
-type request struct {
-	input               int64
-	lengthNS            int64
-	joules, operational float64
-	own                 spread
-	known, idle         bool
-	quality, tier       string
-	gain                opt
-}
-
-// maxOpen is how many requests may wait for their decode, at least.
-const maxOpen = 1 << 12
-
-// add takes an event in. If it completes a request, that is given back as an
-// event whose energy and length are the sums of its parts', with the part of
-// its uncertainty that is shared by all.
-func (r *requests) add(e *record.Event, systematic float64) (whole *record.Event, shared float64) {
-	if e.RequestID == "" || e.Phase == phaseRequest || tokens(e) == 0 {
-		return nil, 0
-	}
-	k := requestKey{e.RequestID, e.Model}
-	q := r.young[k]
-	if q == nil {
-		q = r.old[k]
-		delete(r.old, k)
-	}
-	if e.Phase == phaseDecode {
-		delete(r.young, k)
-		if q == nil {
-			return nil, 0
-		}
-		q.add(e, systematic)
-		return q.event(e), q.own.systematic
-	}
-	if q == nil {
-		q = &request{known: true, idle: true, own: spread{told: true}, quality: Good, tier: Billable}
-	}
-	q.add(e, systematic)
-	q.input += e.InputTokens.Or(0)
-	if r.young == nil || len(r.young) == maxOpen {
-		r.old, r.young = r.young, map[requestKey]*request{}
-	}
-	r.young[k] = q
-	return nil, 0
-}
-
-func (q *request) add(e *record.Event, systematic float64) {
-	q.lengthNS += e.EndNS - e.StartNS
-	q.tier = worse(q.tier, e.Energy.Tier)
-	q.quality = qualities[min(slices.Index(qualities, q.quality), slices.Index(qualities, e.Energy.Quality))]
-	q.gain = e.Energy.GainUncertainty
-	q.known = q.known && e.Energy.Joules.OK
-	q.idle = q.idle && e.Energy.OperationalJ.OK
-	q.joules += e.Energy.Joules.V
-	q.operational += e.Energy.OperationalJ.V
-	own := spreadOf(e.Energy, systematic)
-	q.own.told = q.own.told && own.told
-	q.own.variance += own.variance
-	q.own.systematic += own.systematic
-	q.own.baseline += own.baseline
-}
-
-// event is the request as one event, its decode the last of its parts.
-func (q *request) event(decode *record.Event) *record.Event {
-	energy := &record.Energy{Quality: q.quality, Tier: q.tier, GainUncertainty: q.gain}
-	if q.known {
-		energy.Joules = some(q.joules)
-		if q.idle {
-			energy.OperationalJ = some(q.operational)
-		}
-		if q.own.told {
-			sd := math.Hypot(math.Sqrt(q.own.variance), q.own.systematic)
-			energy.CI95J = some(stats.Z95 * sd)
-			energy.OperationalCI95J = some(stats.Z95 * math.Hypot(sd, q.own.baseline))
-		}
-	}
-	return &record.Event{
-		Phase: phaseRequest, EndNS: q.lengthNS, Model: decode.Model, BatchSize: decode.BatchSize,
-		InputTokens: record.Some(q.input), OutputTokens: decode.OutputTokens, Energy: energy,
-	}
 }

@@ -133,6 +133,28 @@ func (g *group) pooled(meanJ, seJ float64) {
 	g.joint.mean, g.joint.se, g.joint.ok = meanJ, seJ, true
 }
 
+// spread is how far an event's joules may be off.
+type spread struct {
+	variance   float64 // J², of noise that is the event's own
+	systematic float64 // J, one standard deviation of what it shares with the others
+	baseline   float64 // J, likewise, of operational joules beside
+	told       bool    // the event has an interval
+}
+
+// spreadOf takes an event's interval apart.
+func spreadOf(e *record.Energy, systematic float64) spread {
+	s := spread{systematic: systematic}
+	ci, ok := e.CI95J.Get()
+	if !ok {
+		return s
+	}
+	s.told = true
+	square := func(half float64) float64 { return half * half / (stats.Z95 * stats.Z95) }
+	s.variance = max(0, square(ci)-systematic*systematic)
+	s.baseline = math.Sqrt(max(0, square(e.OperationalCI95J.Or(ci))-square(ci)))
+	return s
+}
+
 // halfWidth is of the 95 % interval of a number with a standard error that was
 // estimated with that many degrees of freedom, and a systematic error of that
 // standard deviation.
@@ -140,19 +162,20 @@ func halfWidth(se, freedom, systematic float64) float64 {
 	return math.Hypot(stats.T95(freedom)*se, stats.Z95*systematic)
 }
 
+// maxRepetitions is what is taken for never.
+const maxRepetitions = 1e9
+
 // repetitions is how many make the half-width of the mean's interval as small
 // as wanted. ok is false where none does, the systematic error being too large.
 func repetitions(sd, systematic, wanted float64) (n int64, ok bool) {
 	room := wanted*wanted - stats.Z95*systematic*stats.Z95*systematic
-	if !(room > 0) {
+	least := stats.Z95 * sd * stats.Z95 * sd / room
+	if !(room > 0) || least > maxRepetitions {
 		return 0, false
 	}
 	// Student's t makes it a few more than that.
-	least := math.Ceil(stats.Z95 * sd * stats.Z95 * sd / room)
-	if n = 2; least > 2 {
-		n = int64(min(least, 1e15))
-	}
-	for n < 1e15 && halfWidth(sd/math.Sqrt(float64(n)), float64(n-1), systematic) > wanted {
+	n = max(2, int64(least))
+	for halfWidth(sd/math.Sqrt(float64(n)), float64(n-1), systematic) > wanted {
 		n++
 	}
 	return n, true
@@ -256,6 +279,10 @@ func (g *group) ratio(s *record.Summary) {
 // asked for, or why none do.
 func (g *group) plan(s *record.Summary, sd, systematic float64) {
 	target, mean := s.TargetPrecision.V, s.EnergyMeanJ.V
+	if n := len(g.designs.list); n > 1 {
+		s.Reasons = append(s.Reasons, fmt.Sprintf("the events are of %d different lengths, no repetitions of one another: joules_per_token and the regression tell of them", n))
+		return
+	}
 	if !(mean > 0) {
 		s.Reasons = append(s.Reasons, "the mean energy is not above 0: no number of repetitions makes its interval a share of it")
 		return

@@ -21,6 +21,9 @@ type track struct {
 	lastNS   int64 // of the last read
 	lastMJ   int64
 	spacing  float64 // typical, ns
+
+	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
+	aligned        bool
 }
 
 // update is a new value of a channel.
@@ -51,13 +54,13 @@ type response struct {
 func builtin(name string) response {
 	switch name {
 	case record.ChannelDriver:
-		return response{chain{0.012, 0.002}, 0.008, 0.020, 0.006, 1, 1, false}
+		return response{chain{0.0135, 0.002}, 0.006, 0.020, 0.006, 1, 1, false}
 	case record.ChannelCounter:
-		return response{chain{0.012, 0}, 0.1, 0.1, 0.010, 1, 1, false}
+		return response{chain{0.0135, 0}, 0.1, 0.1, 0.010, 1, 1, false}
 	case record.ChannelInstant:
-		return response{chain{0.012, 0.005}, 0.060, 0.1, 0.030, 0.25, 1, false}
+		return response{chain{0.0135, 0.005}, 0.060, 0.1, 0.030, 0.25, 1, false}
 	default:
-		return response{chain{0.012, 0.010}, 1, 0.1, 0.060, 1, 1, false}
+		return response{chain{0.0135, 0.010}, 1, 0.1, 0.060, 1, 1, false}
 	}
 }
 

@@ -17,10 +17,9 @@ const (
 	// "Part-time power measurements", arXiv 2312.02741).
 	BoardGain = 0.05
 
-	// apart is how far two channels of one board are, one standard deviation:
-	// the H200's sample buffer over its counter is 0.999 to 1.010, from load
-	// to load.
-	apart = 0.006
+	// plugIn is by how much the variance of noise is more for the noise's own
+	// being found from the readings, to some 5 %.
+	plugIn = 1.1
 
 	// leastSeen is how many readings' worth of an event must have been seen.
 	leastSeen = 0.5
@@ -41,14 +40,13 @@ type estimated struct {
 	own, seen        float64
 	readings         int64
 	used             [channels]bool
-	untold           bool // no response test told of a channel
+	untold           float64 // J²: the part of shared for want of a response test
 	why              []string
 }
 
 // estimate adds up what the event's GPUs gave it.
 func (a *Attributor) estimate(p *pending) (e estimated) {
-	e.own = 1
-	own, ownOf := 0.0, 0.0
+	own := 0.0
 	for i, b := range p.boards {
 		s := p.shares[i]
 		if s.dark != "" || !s.done {
@@ -63,22 +61,25 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 			continue
 		}
 		e.joules += s.joules
-		e.variance += s.variance
-		own, ownOf = own+s.own, ownOf+s.ownOf
+		e.variance += s.variance * plugIn
+		own += s.own * s.joules
 		e.seen += s.seen / float64(len(p.boards))
 		e.readings += s.readings
 		for c, t := range b.power.tracks {
-			late := s.drift[c*perChannel+paramLag] * math.Hypot(t.response.delaySE, s.blind[c])
-			off := s.drift[c*perChannel+paramGain] * apart
-			e.shared += late*late + off*off
-			if s.drift[c*perChannel+paramGain] != 0 {
-				e.used[c] = true
-				e.untold = e.untold || !t.response.told
+			late := s.drift[c*perChannel+paramLag] * s.blind[c]
+			e.shared += late * late
+			e.used[c] = e.used[c] || s.drift[c*perChannel+paramGain] != 0
+			if !t.response.told && !t.aligned {
+				e.untold += late * late
 			}
 		}
 	}
-	if ownOf > 0 {
-		e.own = own / ownOf
+	for i, b := range p.boards {
+		off := p.shares[i].joules * b.power.apart.sd(e.used)
+		e.shared += off * off
+	}
+	if e.own = 1; e.joules > 0 {
+		e.own = own / e.joules
 	}
 	return e
 }
@@ -163,8 +164,8 @@ func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64)
 	} else if spacing != Billable {
 		cap(Analysis, "billable needs more than %g s and %d readings", a.opts.Rules.BillableS, a.opts.Rules.BillableReadings)
 	}
-	if m.untold {
-		say("no instrument response test was given (--sensor): delays are those of boards of the kind, and the interval is wider for it")
+	if tier != Billable && m.untold > (m.variance+m.shared)/2 {
+		say("most of the interval is for want of an instrument response test (nvbaseline response, --sensor)")
 	}
 	a.agree(e, p, m, &tier)
 	if a.aliased(p, m) {
@@ -279,7 +280,7 @@ func (a *Attributor) agree(e *record.Energy, p *pending, m estimated, tier *stri
 		p.boards[0].power.mismatch.add(p.event.Duration(), power, counter)
 	}
 	for _, b := range p.boards {
-		if b.power.apart && *tier == Billable {
+		if b.power.disagree && *tier == Billable {
 			*tier = Analysis
 			e.Reasons = append(e.Reasons, "power readings and energy counter disagree over the run: see the agreement record")
 		}
@@ -308,7 +309,7 @@ func (s *share) witness(tracks []*track, names ...string) (joules, variance floa
 			mean := joules / d
 			step := math.Max(math.Abs(mean-a.outer), math.Abs(a.level-a.outer))
 			drop := math.Max(math.Abs(mean-b.outer), math.Abs(b.level-b.outer))
-			variance = blur*blur*(step*step+drop*drop) + apart*apart*joules*joules
+			variance = blur*blur*(step*step+drop*drop) + usuallyApart*usuallyApart*joules*joules
 			return joules, variance, true
 		}
 	}
