@@ -298,12 +298,13 @@ func (a *Attributor) hand(all bool) error {
 			return nil
 		}
 		heap.Pop(&a.open)
+		systematic := 0.0
 		if a.opts.Method == Auto {
-			p.event.Energy, _ = a.conclude(p)
+			p.event.Energy, systematic = a.conclude(p)
 		} else {
 			p.event.Energy = a.judge(p)
 		}
-		a.account(&p.event, 0)
+		a.account(&p.event, systematic)
 		if err := a.emit(&p.event); err != nil {
 			return err
 		}
@@ -342,7 +343,11 @@ func (a *Attributor) Finish() error {
 			b.power.release(finished)
 		}
 	}
-	return a.hand(true)
+	if err := a.hand(true); err != nil {
+		return err
+	}
+	a.pool()
+	return nil
 }
 
 // inOrder is the GPUs by their index.

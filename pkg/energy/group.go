@@ -314,3 +314,26 @@ func (g *groups) pull(p *patch, kinds map[kind]*kin) {
 	}
 	p.cov = cov
 }
+
+// pool gives the groups whose events' own readings tell little the mean that
+// the regression over all of them found. A group of several kinds, or one on
+// several GPUs, has none.
+func (a *Attributor) pool() {
+	of := map[groupKey][]*pool{}
+	for _, b := range a.inOrder() {
+		if b.power == nil {
+			continue
+		}
+		for k, m := range b.power.group.means {
+			of[k.groupKey] = append(of[k.groupKey], m)
+		}
+	}
+	for key, pools := range of {
+		g, m := a.groups.of[key], pools[0]
+		if len(pools) > 1 || g == nil || m.n < g.WithEnergy || m.weight <= 0 || m.own > 0.9*float64(m.n) {
+			continue
+		}
+		seconds := m.seconds / float64(m.n)
+		g.pooled(m.weighted/m.weight*seconds, seconds/math.Sqrt(m.weight))
+	}
+}

@@ -24,7 +24,7 @@ type noise struct {
 // channels.
 var prior = noise{
 	sd:   [channels]float64{0.3, 3, 1, 0.5},
-	form: [channels]float64{0.12, 0.05, 0.15, 0.05},
+	form: [channels]float64{0.15, 0.05, 0.15, 0.05},
 	idle: 2,
 	busy: 4000,
 }

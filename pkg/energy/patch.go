@@ -131,6 +131,8 @@ func (p *patch) weigh(chains []chain) {
 type solver struct {
 	a       stats.Band
 	x, z, w []float64
+	sum, u  []float64 // the counter's sum, over cells, and the solution for it
+	sumVar  float64   // 0: there is none
 	weights []float64 // of rows: 1/variance
 }
 
@@ -201,6 +203,12 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 		if likelihood {
 			twologL += s.a.LogDet()
 		}
+		if off, v, ok := s.total(p, w); ok {
+			misfit += off * off / v
+			if likelihood {
+				twologL += math.Log(v)
+			}
+		}
 		for i := range p.rows {
 			if !first {
 				break
@@ -221,6 +229,51 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	rows := float64(len(p.rows))
 	p.scale = math.Max(1, misfit/(rows+2*math.Sqrt(rows)))
 	return twologL + misfit, true
+}
+
+// total takes into the solution what the counter's ticks add up to: an error in
+// the time of a tick moves energy from one to the next and leaves their sum as
+// it is, but for the first and the last. What is left is that the counter is a
+// sum of samples itself. off is by how much the sum is off the solution's, J,
+// and v the variance of that.
+func (s *solver) total(p *patch, w noise) (off, v float64, ok bool) {
+	n := len(p.ends) - 1
+	s.sum, s.u = resize(s.sum, n), resize(s.u, n)
+	s.sumVar = 0
+	const counter = 1
+	var first, last *row
+	for i := range p.rows {
+		r := &p.rows[i]
+		if r.channel != counter {
+			continue
+		}
+		if first == nil {
+			first = r
+		}
+		last = r
+		v += r.window * r.window * w.form[counter] * w.form[counter] * r.spread
+		off += r.value * r.window
+		for j, h := range r.weights {
+			s.sum[r.first+j] += h * r.window
+		}
+	}
+	if first == last {
+		return 0, 0, false
+	}
+	for _, r := range []*row{first, last} {
+		v += r.window * r.window * w.sd[counter] * w.sd[counter]
+	}
+	copy(s.u, s.sum)
+	s.a.Solve(s.u, 1)
+	for j, h := range s.sum {
+		off -= h * s.x[j]
+		v += h * s.u[j]
+	}
+	for j, u := range s.u {
+		s.x[j] += u * off / v
+	}
+	s.sumVar = v
+	return off, v, true
 }
 
 func resize(x []float64, n int) []float64 {
@@ -247,6 +300,18 @@ func (s *solver) settle(p *patch) {
 		z[i*k+g] = d
 	}
 	s.a.Solve(z, k)
+	for g := range k {
+		if s.sumVar == 0 {
+			break
+		}
+		at := 0.0
+		for j, h := range s.sum {
+			at += h * z[j*k+g]
+		}
+		for j, u := range s.u {
+			z[j*k+g] -= u * at / s.sumVar
+		}
+	}
 	for i, g := range p.segment {
 		if g < 0 {
 			continue

@@ -254,13 +254,18 @@ type ticker struct {
 	period float64 // ns
 	lo, hi float64 // the last update lies between, ns after base
 	base   int64
+	drift  float64
 }
 
 // begin takes the first read: what it shows is a period old at most.
-func (t *ticker) begin(ns int64) { t.base, t.lo, t.hi = ns, -t.period, 0 }
+func (t *ticker) begin(ns int64) { t.base, t.lo, t.hi, t.drift = ns, -t.period, 0, steadyDrift }
 
-// drift is how much of a period a channel's clock may be off, each.
-const drift = 2e-4
+// How much of a period a channel's clock may be off at each update: at first,
+// and at most, after it has slipped again and again.
+const (
+	steadyDrift = 2e-4
+	worstDrift  = 0.05
+)
 
 // look says whether a value read at ns, after one at prev, is a new one, when
 // it was made, and by how much that may be off, as a standard deviation, ns.
@@ -287,6 +292,7 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 	lo, hi := math.Max(t.lo, before), math.Min(t.hi, now)
 	if lo > hi || steps < 1 {
 		lo, hi = before, now // the clock slipped
+		t.drift = math.Min(2*t.drift, worstDrift)
 	}
 	t.lo, t.hi = lo, hi
 	t.rebase()
@@ -294,8 +300,8 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 }
 
 func (t *ticker) step(n float64) {
-	t.lo += n * t.period * (1 - drift)
-	t.hi += n * t.period * (1 + drift)
+	t.lo += n * t.period * (1 - t.drift)
+	t.hi += n * t.period * (1 + t.drift)
 }
 
 // rebase keeps the numbers small enough to be exact.
