@@ -86,18 +86,25 @@ type common struct {
 	known          bool
 }
 
-// witnesses are the tracks that are compared: the first power readings there
-// are, and the counter.
+// witnesses are the tracks that are compared: the finest power readings that see
+// all of the time, or else a part of it, and the counter.
 func (r *reconstruction) witnesses() (power int, ok bool) {
 	if len(r.tracks[1].updates) < 2 {
 		return 0, false
 	}
+	best := -1
 	for _, i := range []int{0, 2, 3} {
-		if len(r.tracks[i].updates) >= 2 {
+		if len(r.tracks[i].updates) < 2 {
+			continue
+		}
+		if r.tracks[i].response.coverage > 0.8 {
 			return i, true
 		}
+		if best < 0 {
+			best = i
+		}
 	}
-	return 0, false
+	return max(best, 0), best >= 0
 }
 
 // compare begins the comparison where both witnesses are there.

@@ -165,7 +165,8 @@ func flank(tracks []*track) (memory, flank, step float64) {
 
 // useful are the tracks that say something of power about ns: those that see
 // it, but beside one that sees all of the time none whose readings are means
-// over ten times as long, or rarer and of a part of the time only.
+// over ten times as long, or of a part of the time only and rarer, or polled
+// too seldom to tell when they were made.
 func (r *reconstruction) useful(ns int64) (use []*track) {
 	finest, update := math.Inf(1), math.Inf(1)
 	for _, t := range r.tracks {
@@ -178,7 +179,8 @@ func (r *reconstruction) useful(ns int64) (use []*track) {
 		}
 	}
 	return slices.DeleteFunc(use, func(t *track) bool {
-		return t.reach() > 8*finest || t.response.coverage <= 0.8 && t.response.update > 1.5*update
+		vague := !math.IsInf(update, 1) && t.polled > t.response.update/3
+		return t.reach() > 8*finest || t.response.coverage <= 0.8 && (vague || t.response.update > 1.5*update)
 	})
 }
 

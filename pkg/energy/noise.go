@@ -33,6 +33,7 @@ const (
 	fewPatches  = 6    // fewer tell no noise
 	somePatches = 16   // are enough to
 	manyKinds   = 8    // of work have a noise of their own
+	leastSD     = 0.02 // W: readings come in milliwatts, and sums of squares in float64
 	worstForm   = 0.35 // of a reading's kernel; more is no sensor of that response
 )
 
@@ -155,7 +156,7 @@ func likeliest(some []*patch, from noise) noise {
 		v := from
 		v.idle, v.busy = from.idle*math.Exp(x[0]), from.busy*math.Exp(x[1])
 		for i, c := range of {
-			v.sd[c], v.form[c] = from.sd[c]*math.Exp(x[2+2*i]), min(from.form[c]*math.Exp(x[3+2*i]), worstForm)
+			v.sd[c], v.form[c] = max(from.sd[c]*math.Exp(x[2+2*i]), leastSD), min(from.form[c]*math.Exp(x[3+2*i]), worstForm)
 		}
 		return v
 	}

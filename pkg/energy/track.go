@@ -20,7 +20,8 @@ type track struct {
 	read     bool
 	lastNS   int64 // of the last read
 	lastMJ   int64
-	spacing  float64 // typical, ns
+	spacing  float64 // typical, of updates, ns
+	polled   float64 // typical spacing of reads, s; 0 where readings have stamps of their own
 
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
@@ -110,6 +111,7 @@ func (t *track) at(ns int64, w float64) {
 		t.late++
 		return
 	}
+	t.polled += (float64(ns-prev)/1e9 - t.polled) / 16
 	made, off, fresh := t.clock.look(prev, ns, w != t.value)
 	t.lastNS, t.value = ns, w
 	if fresh {
