@@ -106,6 +106,8 @@ func (g *groups) shrink(held []*patch) {
 	for _, k := range kinds {
 		k.mean, k.between = heterogeneity(k.power, k.v)
 		n := float64(len(k.power))
+		// A spread found from few may be more.
+		k.between *= 1 + 2*math.Sqrt(2/max(n-1, 1))
 		for i := range k.drift {
 			k.drift[i] /= n
 		}

@@ -276,7 +276,9 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 	steps := math.Floor((now - (t.lo+t.hi)/2) / t.period)
 	if !changed {
 		// It may have been made anew and come out the same.
-		if steps = math.Floor((now - t.hi) / t.period); steps < 1 {
+		steps = math.Floor((now - t.hi) / t.period)
+		sure := t.hi-t.lo > t.period/2 || now-t.hi-steps*t.period > t.period/10
+		if steps < 1 || !sure {
 			return 0, 0, false
 		}
 		t.step(steps)

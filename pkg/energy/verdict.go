@@ -21,6 +21,10 @@ const (
 	// being found from the readings, to some 5 %.
 	plugIn = 1.1
 
+	// stampS is by how much the stamp of an event's end is off the work's, one
+	// standard deviation, s: a launch takes some tenths of a millisecond.
+	stampS = 0.25e-3
+
 	// leastSeen is how many readings' worth of an event must have been seen.
 	leastSeen = 0.5
 )
@@ -61,7 +65,7 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 			continue
 		}
 		e.joules += s.joules
-		e.variance += s.variance * plugIn
+		e.variance += s.variance*plugIn + s.edges()
 		own += s.own * s.joules
 		e.seen += s.seen / float64(len(p.boards))
 		e.readings += s.readings
@@ -82,6 +86,21 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 		e.own = own / e.joules
 	}
 	return e
+}
+
+// edges is the variance for the stamps of the event's ends, J².
+func (s *share) edges() float64 {
+	variance := 0.0
+	for _, m := range []*[channels]meter{&s.from, &s.to} {
+		for i := range m {
+			if m[i].ok && i != 1 {
+				step := stampS * (m[i].level - m[i].outer)
+				variance += step * step
+				break
+			}
+		}
+	}
+	return variance
 }
 
 // channelsOf names what an estimate rests on.
