@@ -20,10 +20,10 @@ DEVICE_TOOLS := nvpoll nvload
 TOOLS := $(DEVICE_TOOLS) nvbaseline nvattrib nvsoak nvreport
 BINS  := $(TOOLS:%=bin/%)
 
-.PHONY: help build study setup test race bench fuzz lint man install clean $(BINS)
+.PHONY: help build study setup test race bench bench-peers fuzz lint man install clean $(BINS)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: $(BINS) bin/gridloop ## the six binaries, in bin/, and what the GPU checks need
 
@@ -55,6 +55,10 @@ race: setup ## all tests under the race detector
 
 bench: ## benchmarks of the hot paths: records/s and allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...
+
+bench-peers: build ## nvattrib beside polars, DuckDB, pandas and Miller (test/peers)
+	@test/peers/setup.sh
+	@test/peers/bench.py
 
 FUZZTIME ?= 10s
 fuzz: ## every fuzz target for FUZZTIME

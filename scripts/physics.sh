@@ -147,7 +147,8 @@ trace=$dir/trace.ndjson.zst
 analyse nvbaseline idle --trace "$trace" --events "$events" --phase idle --settle "$settle" --min-duration "$least" \
   --samples "$dir/baseline_trace.ndjson.zst" -o "$dir/baseline.json"
 analyse nvbaseline response --trace "$trace" --events "$events" -o "$dir/sensor.json"
-analyse nvattrib --trace "$trace" --events "$events" --baseline "$dir/baseline.json" -o "$dir/generation_events.jsonl"
+analyse nvattrib --trace "$trace" --events "$events" --baseline "$dir/baseline.json" --sensor "$dir/sensor.json" \
+  -o "$dir/generation_events.jsonl"
 if grep -q '"phase":"soak"' "$events"; then
   analyse nvsoak --trace "$trace" --events "$events" --phase soak --window "$window" --max "$limit" -o "$dir/soak.ndjson"
 fi

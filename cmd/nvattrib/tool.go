@@ -52,9 +52,18 @@ With auto, energy_tier follows the interval: billable within 5 % (and longer
 than 1 s, with the readings that TR122 asks for), analysis 10 %, estimate 25 %,
 else refused; reasons say why it is not better. Requests that run at the same
 time, told by request_id, share the power (--split). An agreement record for
-each GPU compares power readings, added up, with the energy counter.`,
+each GPU compares power readings, added up, with the energy counter.
+
+A summary takes the events of one phase, model and batch size for repetitions:
+their mean with its 95 % interval and, with --target, how many of them make that
+interval as narrow. Its regression tells a fixed part from what an input and an
+output token take, where events are of several lengths, and tests whether that
+form fits; a joule_curve does so over batch sizes. The phase request is the
+events of each request_id added up.`,
 		Examples: `# what each phase of a run cost
 nvattrib --trace trace.ndjson --events events.ndjson --baseline baseline.json --sensor sensor.json
+# how many repetitions the means need to be good to 2 %
+nvattrib --trace trace.ndjson --events events.ndjson --target 2% | grep repetitions_needed
 # reprocess an archive of TR122 by its own rule
 nvattrib --method tr122 --trace power_trace.csv --events generation_events.jsonl
 # live: the trace from a pipe

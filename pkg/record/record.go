@@ -268,7 +268,6 @@ type Summary struct {
 // only the context term speaks. A coefficient that the events cannot tell is
 // absent, and Reasons has why.
 type Regression struct {
-	Fit
 	FixedJ       Opt[float64] `json:"fixed_joules,omitzero"` // may come out below 0
 	FixedCI95J   Opt[float64] `json:"fixed_ci95_joules,omitzero"`
 	InputJ       Opt[float64] `json:"joules_per_input_token,omitzero"`
@@ -277,6 +276,7 @@ type Regression struct {
 	OutputCI95J  Opt[float64] `json:"joules_per_output_token_ci95,omitzero"`
 	ContextJ     Opt[float64] `json:"joules_per_context_token,omitzero"` // for each token that a generated one looks back on; absent where the data does not want it (AICc)
 	ContextCI95J Opt[float64] `json:"joules_per_context_token_ci95,omitzero"`
+	Fit
 }
 
 // JouleCurve is the energy of a phase against the batch size. A step, which
@@ -284,7 +284,6 @@ type Regression struct {
 // so that a token takes step/batch + token: what the batch shares, and what no
 // batch saves.
 type JouleCurve struct {
-	Fit
 	BatchSizes []int        `json:"batch_sizes,omitempty"`
 	StepJ      Opt[float64] `json:"joules_per_step,omitzero"`
 	StepCI95J  Opt[float64] `json:"joules_per_step_ci95,omitzero"`
@@ -292,6 +291,7 @@ type JouleCurve struct {
 	TokenCI95J Opt[float64] `json:"joules_per_token_ci95,omitzero"`
 	FixedJ     Opt[float64] `json:"fixed_joules,omitzero"` // of an event: StepJ times its steps, where these are as many in all
 	FixedCI95J Opt[float64] `json:"fixed_ci95_joules,omitzero"`
+	Fit
 }
 
 // Fit is what there is to say of any fit.

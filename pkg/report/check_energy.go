@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -20,6 +21,10 @@ func channelOf(method string) string {
 	return strings.TrimPrefix(method, energy.Auto+":")
 }
 
+// modelled says that the joules are a sensor model's, with an interval: they
+// are not those of the readings inside the event.
+func modelled(j *record.Energy) bool { return j.CI95J.OK }
+
 // polled says that a channel is read on the poller's grid.
 func polled(channel string) bool {
 	return slices.Contains([]string{energy.PowerUse, energy.Instant, energy.Average}, channel)
@@ -30,7 +35,7 @@ func (r *Run) eventAlignment(c *Check) {
 	short := 0
 	var bad offenders
 	if !r.energies(c, func(e *record.Event, j *record.Energy) {
-		if e.EndNS-e.StartNS >= r.Limits.ShortEvent.Nanoseconds() || !polled(channelOf(j.Method)) {
+		if e.EndNS-e.StartNS >= r.Limits.ShortEvent.Nanoseconds() || modelled(j) || !polled(channelOf(j.Method)) {
 			return
 		}
 		short++
@@ -177,7 +182,7 @@ func (r *Run) sampleValidity(c *Check) {
 	checked := 0
 	var bad offenders
 	if !r.energies(c, func(e *record.Event, j *record.Energy) {
-		if !polled(channelOf(j.Method)) {
+		if modelled(j) || !polled(channelOf(j.Method)) {
 			return
 		}
 		checked++
@@ -232,15 +237,29 @@ func (r *Run) eventsInTrace(c *Check) {
 func (r *Run) eventChannel(c *Check) {
 	c.Threshold = fmt.Sprintf("within %s and %s of power", share(r.Limits.CounterTolerance), length(counterLag))
 	used := map[string]bool{}
-	if !r.energies(c, func(_ *record.Event, j *record.Energy) {
-		if j.Joules.OK {
+	phases := 0
+	var off []string
+	models := 0
+	if !r.energies(c, func(e *record.Event, j *record.Energy) {
+		if !j.Joules.OK {
+			return
+		}
+		if !modelled(j) {
 			used[channelOf(j.Method)] = true
+			return
+		}
+		own, ok := j.CounterJ.Get()
+		if !ok || own <= 0 || e.EndNS-e.StartNS < r.Limits.CompareMin.Nanoseconds() {
+			return
+		}
+		models++
+		allowed := r.Limits.CounterTolerance*own + math.Hypot(j.CI95J.V, j.CounterCI95J.V)
+		if math.Abs(j.Joules.V-own) > allowed {
+			off = append(off, fmt.Sprintf("%s has %s, the counter %s", cmp.Or(plain(e.ID), plain(e.Phase), "an event"), joules(j.Joules.V), joules(own)))
 		}
 	}) {
 		return
 	}
-	phases := 0
-	var off []string
 	for _, k := range r.Comparisons {
 		if k.Phase == "" || !used[k.Channel] {
 			continue
@@ -251,8 +270,8 @@ func (r *Run) eventChannel(c *Check) {
 		}
 	}
 	switch {
-	case phases > 0:
-		c.Figure = fmt.Sprintf("%d of %d off", len(off), phases)
+	case phases+models > 0:
+		c.Figure = fmt.Sprintf("%d of %d off", len(off), phases+models)
 		c.faults(off)
 	case len(used) == 1 && used[energy.Counter]:
 		c.Figure = "joules are the counter's own"

@@ -48,7 +48,7 @@ func Regress(columns [][]float64, y, weights []float64) (r Regression, ok bool) 
 		for i, v := range column {
 			scaled[i] = v * math.Sqrt(weights[i])
 		}
-		if length[j] = floats.Norm(scaled, 2); !(length[j] > 0) {
+		if length[j] = floats.Norm(scaled, 2); !(length[j] > 0) || math.IsInf(length[j], 0) {
 			return r, false
 		}
 		floats.Scale(1/length[j], scaled)

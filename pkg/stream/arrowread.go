@@ -96,11 +96,14 @@ func (d *arrowReader) begin() (record.Record, error) {
 	if i < 0 {
 		return nil, nil
 	}
-	rec, bad := d.rows.forms.parse([]byte(meta.Values()[i]))
-	if bad != nil {
+	fm, bad := d.rows.forms.parse([]byte(meta.Values()[i]))
+	switch {
+	case bad != nil:
 		return &record.SyntaxError{Line: 1, Msg: "header: " + bad.msg, Hint: bad.hint}, nil
+	case fm == nil:
+		return nil, nil
 	}
-	return rec, nil
+	return fm.rec, nil
 }
 
 // batch goes on to the next batch, or sets ipc to nil at the end of the stream.

@@ -75,6 +75,15 @@ func traceCSV() []byte {
 	return b.Bytes()
 }
 
+// threeColumnsJSON is the same as Python's json.dumps has it.
+func threeColumnsJSON() []byte {
+	var b bytes.Buffer
+	for i := range benchRows {
+		fmt.Fprintf(&b, "{\"t_ns\": %d, \"power_w\": %.3f, \"util_gpu\": %d}\n", 31_034_856_841+int64(i)*5_000_000, 83+float64(i%600_000)/1000, i%101)
+	}
+	return b.Bytes()
+}
+
 // threeColumnsArrow is the same as an Arrow stream.
 func threeColumnsArrow(tb testing.TB) []byte {
 	tb.Helper()
@@ -104,6 +113,7 @@ func BenchmarkDecode(b *testing.B) {
 		{"ndjson/narrow", encoded(b, NDJSON, None, narrowSample)},
 		{"ndjson/full", encoded(b, NDJSON, None, fullSample)},
 		{"ndjson/full/zstd", encoded(b, NDJSON, Zstd, fullSample)},
+		{"ndjson/foreign", threeColumnsJSON()},
 		{"csv/narrow", threeColumns()},
 		{"csv/trace", traceCSV()},
 		{"csv/full", encoded(b, CSV, None, fullSample)},

@@ -103,8 +103,8 @@ func TestSeeds(t *testing.T) {
 }
 
 // FuzzNDJSON: what parses is written as a line that parses to the same record;
-// and what the quick decoder takes, encoding/json and the thorough decoder take
-// for the same.
+// what the quick decoder takes, encoding/json and the thorough decoder take for
+// the same; and a line read by the shape of another is what parsing makes of it.
 func FuzzNDJSON(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, line []byte) {
@@ -115,7 +115,18 @@ func FuzzNDJSON(f *testing.F) {
 		quick.last = quick.forms.of[record.KindSample]
 		thorough := newForms()
 		fm, ok := quick.canonical(line)
-		rec, bad := thorough.parse(line)
+		parsed, bad := thorough.parse(line)
+		var rec record.Record
+		if parsed != nil {
+			rec = parsed.rec
+		}
+		if bad == nil && rec != nil {
+			forms := newForms()
+			var like shape
+			like.learn(forms.of[rec.Kind()], line, thorough.pairs)
+			shaped(t, forms, &like, line)
+			shaped(t, forms, &like, counted(line))
+		}
 		if ok {
 			if bad != nil {
 				t.Fatalf("the thorough decoder: %v", bad.msg)
@@ -145,6 +156,33 @@ func FuzzNDJSON(f *testing.F) {
 			identity(t, rec)
 		}
 	})
+}
+
+// shaped reads a line by a shape, and thoroughly.
+func shaped(t *testing.T, f *forms, like *shape, line []byte) {
+	t.Helper()
+	fm, ok := like.read(f, line)
+	if !ok {
+		return
+	}
+	want, bad := newForms().parse(line)
+	if bad != nil {
+		t.Fatalf("%s: by its shape %s, else %s", line, show(fm.rec), bad.msg)
+	}
+	if !equal(fm.rec, want.rec) {
+		t.Fatalf("%s:\nby its shape %s\nthorough     %s", line, show(fm.rec), show(want.rec))
+	}
+}
+
+// counted is the line with every digit one higher.
+func counted(line []byte) []byte {
+	line = bytes.Clone(line)
+	for i, c := range line {
+		if c >= '0' && c <= '9' {
+			line[i] = '0' + (c-'0'+1)%10
+		}
+	}
+	return line
 }
 
 // identity writes a record that was read and reads it again.

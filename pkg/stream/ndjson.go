@@ -12,6 +12,7 @@ type ndjsonReader struct {
 	forms *forms
 	lines *lines
 	last  *form // of the line before: the next is likely of its kind
+	shape shape // of the last line that was not canonical
 }
 
 func newNDJSONReader(r io.Reader) decoder {
@@ -36,15 +37,19 @@ func (d *ndjsonReader) next() (record.Record, error) {
 		if fm, ok := d.canonical(line); ok {
 			return fm.rec, nil
 		}
-		rec, bad := d.forms.parse(line)
+		if fm, ok := d.shape.read(d.forms, line); ok {
+			return fm.rec, nil
+		}
+		fm, bad := d.forms.parse(line)
 		if bad != nil {
 			if !d.lines.whole() {
 				d.lines.cut("the last line is incomplete")
 			}
 			return &record.SyntaxError{Line: d.lines.count, Column: bad.column, Msg: bad.msg, Hint: bad.hint}, nil
 		}
-		if rec != nil {
-			return rec, nil
+		if fm != nil {
+			d.shape.learn(fm, line, d.forms.pairs)
+			return fm.rec, nil
 		}
 	}
 }
@@ -112,8 +117,8 @@ func (d *ndjsonReader) opening(line []byte) *form {
 	return nil
 }
 
-func hasPrefix(b []byte, p int, s string) bool {
-	return len(b)-p >= len(s) && string(b[p:p+len(s)]) == s
+func hasPrefix[S string | []byte](b []byte, p int, s S) bool {
+	return len(b)-p >= len(s) && string(b[p:p+len(s)]) == string(s)
 }
 
 // flushSize is how much a text writer gathers before it writes.

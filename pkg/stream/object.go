@@ -8,9 +8,9 @@ import (
 	"joulepipe/pkg/record"
 )
 
-// parse reads any object. The record is nil for a kind that is not known: more
-// may come.
-func (f *forms) parse(line []byte) (record.Record, *fault) {
+// parse reads any object into the form of its kind. That is nil for a kind that
+// is not known: more may come.
+func (f *forms) parse(line []byte) (*form, *fault) {
 	pairs, bad := appendPairs(f.pairs[:0], line)
 	if bad != nil {
 		return nil, bad
@@ -25,7 +25,7 @@ func (f *forms) parse(line []byte) (record.Record, *fault) {
 	if bad == nil {
 		bad = f.finish(fm, seen)
 	}
-	return fm.rec, bad
+	return fm, bad
 }
 
 // formOf is the form for an object, by its member record or else by its fields.
@@ -75,9 +75,11 @@ func (f *forms) fill(fm *form, pairs []pair) (seen uint64, bad *fault) {
 	}
 	for i := range pairs {
 		p := &pairs[i]
+		p.field = -1
 		name := f.intern(p.name)
 		j, ok := fm.index[alias(fm.kind, name)]
 		if ok && (fm.energy>>j&1 == 0 || marks != 0) {
+			p.field = j
 			absent, bad := f.setJSON(&fm.fields[j], p.raw, p.offset)
 			if bad != nil {
 				return 0, bad
@@ -127,6 +129,7 @@ type pair struct {
 	name   []byte
 	raw    []byte
 	offset int // of raw in the line
+	field  int // of the form that it fills, negative: none
 }
 
 // appendPairs splits a JSON object into its members without judging the values.
@@ -158,7 +161,7 @@ func appendPairs(pairs []pair, b []byte) ([]pair, *fault) {
 		if q = skipValue(b, p); q < 0 {
 			return nil, badJSON(b, 0)
 		}
-		pairs = append(pairs, pair{name, b[p:q:q], p})
+		pairs = append(pairs, pair{name: name, raw: b[p:q:q], offset: p})
 		if p = skipSpace(b, q); p == len(b) || b[p] != ',' && b[p] != '}' {
 			return nil, badJSON(b, 0)
 		}
