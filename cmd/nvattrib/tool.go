@@ -131,11 +131,11 @@ func run(c *cli.Context) error {
 		opts.Sensors = sensors
 	}
 	if name := c.String("baseline"); name != "" {
-		idle, err := readBaseline(c, name)
+		idle, se, err := readBaseline(c, name)
 		if err != nil {
 			return err
 		}
-		opts.Idle = idle
+		opts.Idle, opts.IdleSE = idle, se
 	}
 	trace, err := c.Open(traces...)
 	if err != nil {
@@ -235,23 +235,24 @@ func readSensors(c *cli.Context, name string) (*sensor.Sensors, error) {
 	return s, nil
 }
 
-// readBaseline is the idle power of each GPU in the file.
-func readBaseline(c *cli.Context, name string) (map[int]float64, error) {
+// readBaseline is the idle power of each GPU in the file and its standard
+// error, W.
+func readBaseline(c *cli.Context, name string) (idle, se map[int]float64, err error) {
 	f, err := c.OpenFile(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
 	list, err := baseline.Load(f)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	idle := map[int]float64{}
+	idle, se = map[int]float64{}, map[int]float64{}
 	for _, b := range list {
-		idle[b.GPU] = b.MeanW
+		idle[b.GPU], se[b.GPU] = b.MeanW, b.SEMW.Or(0)
 		if b.FakeIdle {
 			c.Doubtf("%s: GPU %d was not idle: %s", name, b.GPU, strings.Join(b.FakeIdleReasons, "; "))
 		}
 	}
-	return idle, nil
+	return idle, se, nil
 }

@@ -90,7 +90,12 @@ type pending struct {
 	spans    []span // one for each board and channel, channels of a board together
 	left     int    // spans not yet known
 	slowed   [len(record.Throttles)]int64
-	samples  int64
+	samples  int64 // that told of throttling
+	reads    int64 // of samples inside the event
+	lost     int64 // of them, not read
+	why      string
+	slowest  int64 // SM clock, MHz
+	fastest  int64
 	untimely bool
 
 	shares []*share // by Auto, one for each board
@@ -269,11 +274,24 @@ func (a *Attributor) Observe(r record.Record) error {
 func (a *Attributor) sample(b *board, s *record.Sample) {
 	b.ns, b.sampled = s.TimeNS, true
 	bits := s.ThrottleReasons.V
-	if !s.ThrottleReasons.OK || len(a.open) == 0 {
+	if len(a.open) == 0 {
 		return
 	}
 	for _, p := range a.open {
 		if s.TimeNS < p.event.StartNS || s.TimeNS > p.event.EndNS || !slices.Contains(p.boards, b) {
+			continue
+		}
+		p.reads++
+		if !s.ReadOK {
+			p.lost, p.why = p.lost+1, s.Error
+		}
+		if mhz, ok := s.SMClockMHz.Get(); ok && mhz > 0 {
+			if p.slowest == 0 || mhz < p.slowest {
+				p.slowest = mhz
+			}
+			p.fastest = max(p.fastest, mhz)
+		}
+		if !s.ThrottleReasons.OK {
 			continue
 		}
 		p.samples++
@@ -521,6 +539,12 @@ func (a *Attributor) explain(e *record.Energy, p *pending, d, fraction, widest f
 			e.Tier = worse(e.Tier, Estimate)
 			say("the channel is a mean over about 1 s: half a second of power is moved over each edge of the event; use driver, counter or instant for events below %g s", rules.AverageS)
 		}
+	}
+	if a.opts.Method == Auto && p.lost > 0 {
+		say("%d of %d reads failed (%s)", p.lost, p.reads, p.why)
+	}
+	if a.opts.Method == Auto && float64(p.slowest) < 0.9*float64(p.fastest) {
+		say("the SM clock was between %d and %d MHz", p.slowest, p.fastest)
 	}
 	if p.samples > 0 {
 		e.Throttled = record.Some(false)

@@ -60,6 +60,7 @@ type share struct {
 	variance float64
 	drift    [maxParams]float64
 	own      float64 // share of the number that its own readings told, the rest its kind; a window around events has all its own
+	alone    float64 // J², its variance by its own readings, where its kind told a part
 	seen     float64 // independent readings' worth
 	readings int64
 	dark     string // why its energy cannot be known

@@ -310,6 +310,7 @@ func (g *groups) pull(p *patch, kinds map[kind]*kin) {
 	for j := range n {
 		own := 1 - min(1, max(0, gain[m.at[j]*n+j]))
 		p.whole[m.at[j]].own = own
+		p.whole[m.at[j]].alone = p.cov[m.at[j]*k+m.at[j]]
 		pool := g.means[m.kin[j].key]
 		pool.seconds += m.seconds[j]
 		pool.own += own

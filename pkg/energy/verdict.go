@@ -42,6 +42,7 @@ type estimated struct {
 	joules, variance float64 // J, J²: of noise
 	shared           float64 // J², of what all events have in common
 	own, seen        float64
+	alone            float64 // J²: variance by the event's own readings
 	readings         int64
 	used             [channels]bool
 	untold           float64 // J²: the part of shared for want of a response test
@@ -67,6 +68,7 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 		e.joules += s.joules
 		e.variance += s.variance*plugIn + s.edges()
 		own += s.own * s.joules
+		e.alone += max(s.alone, s.variance)
 		e.seen += s.seen / float64(len(p.boards))
 		e.readings += s.readings
 		for c, t := range b.power.tracks {
@@ -173,10 +175,15 @@ func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64)
 			say(format, args...)
 		}
 	}
-	if m.own < 0.5 {
-		cap(Estimate, "%s of the number is the mean of its kind, not its own", percent(1-m.own))
-	} else if m.own < 0.8 {
-		cap(Analysis, "%s of the number is the mean of its kind", percent(1-m.own))
+	// What its kind tells is no better than its own readings would be, but an
+	// estimate at least.
+	if alone := tierOf(z95 * math.Sqrt(m.alone+m.shared) / m.joules); m.own < 0.8 && worse(alone, tier) != tier {
+		if m.own < 0.5 && worse(alone, Estimate) == alone {
+			alone = Estimate
+		} else if worse(alone, Analysis) == alone {
+			alone = Analysis
+		}
+		cap(alone, "%s of the number is the mean of its kind, not its own", percent(1-m.own))
 	}
 	if e.GapFraction.Or(1) >= a.opts.Rules.RefuseFraction {
 		cap(Estimate, "%s of the event lies in gaps of the readings", percent(e.GapFraction.Or(1)))

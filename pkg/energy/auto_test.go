@@ -1,0 +1,244 @@
+package energy
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
+)
+
+// board20 is a GPU whose driver's buffer has a mean of each 20 ms, told.
+func board20() *sensor.Sensors {
+	return &sensor.Sensors{GPUs: []sensor.GPU{{GPU: 0, Channels: map[string]*sensor.Channel{
+		Driver: {
+			UpdateMS: record.Some(20.0), WindowMS: record.Some(20.0), WindowCI95MS: []float64{19.8, 20.2},
+			LagMS: record.Some(0.0), LagCI95MS: []float64{-0.5, 0.5}, Coverage: record.Some(1.0),
+		},
+		Counter: {
+			UpdateMS: record.Some(100.0), WindowMS: record.Some(100.0), WindowCI95MS: []float64{99, 101},
+			LagMS: record.Some(0.0), LagCI95MS: []float64{-5, 5}, Coverage: record.Some(1.0), Class: sensor.Integrator,
+		},
+	}}}}
+}
+
+// worked is a trace of a GPU with that power over time: the driver's buffer
+// with some noise, a counter that is right by a factor, read each 20 ms, and
+// samples.
+func worked(seed uint64, power *sensor.Curve, until int64, factor float64, change func(*record.Sample)) (trace []record.Record) {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	mJ, shown := 0.0, int64(0)
+	for ns := 20 * ms; ns <= until; ns += 20 * ms {
+		w := power.Mean(ns-20*ms, ns)
+		trace = append(trace, &record.Power{TimeNS: ns, PowerW: w + 0.3*rng.NormFloat64()})
+		if mJ += w * 20 * factor; ns%(100*ms) == 0 {
+			shown = int64(mJ)
+		}
+		trace = append(trace, &record.Counter{BeforeNS: ns, TimeNS: ns + ms, EnergyMilliJ: record.Some(shown)})
+		if ns%(100*ms) == 0 {
+			s := &record.Sample{TimeNS: ns, ReadOK: true, SMClockMHz: record.Some[int64](1980)}
+			if change != nil {
+				change(s)
+			}
+			trace = append(trace, s)
+		}
+	}
+	return trace
+}
+
+// bursts are n events of that phase, each long, from one second on, a gap
+// apart, at watts above 60 W of idle, and the power of it all.
+func bursts(n int, phase string, long, gap int64, watts float64) (events []record.Record, power *sensor.Curve, until int64) {
+	power = &sensor.Curve{}
+	now := 1000*ms + 7*ms
+	power.Until(0, 60)
+	power.Until(now, 60)
+	for i := range n {
+		e := event(fmt.Sprint(phase, i), now, now+long)
+		e.Phase = phase
+		events = append(events, e)
+		now += long
+		power.Until(now, watts)
+		now += gap + int64(i%7)*ms
+		power.Until(now, 60)
+	}
+	now += 1000 * ms
+	power.Until(now+1000*ms, 60)
+	return events, power, now
+}
+
+func TestRequestsShareThePower(t *testing.T) {
+	t.Parallel()
+	power := &sensor.Curve{}
+	power.Until(0, 60)
+	power.Until(1000*ms, 60)
+	power.Until(3000*ms, 300)
+	power.Until(6000*ms, 60)
+	request := func(id string, from, until, tokens int64) *record.Event {
+		e := event(id, from, until)
+		e.RequestID, e.OutputTokens = id, record.Some(tokens)
+		return e
+	}
+	// a runs from 1 to 3 s, b from 2 to 3 s with twice a's tokens a second; w is
+	// a window around both.
+	events := []record.Record{
+		event("w", 1000*ms, 3000*ms), request("a", 1000*ms, 3000*ms, 200), request("b", 2000*ms, 3000*ms, 200),
+	}
+	for split, want := range map[string][2]float64{
+		SplitTokens: {300 + 100, 200},
+		SplitEqual:  {300 + 150, 150},
+		SplitTime:   {300 + 200, 100},
+	} {
+		got, _ := run(t, Options{Sensors: board20(), Split: split}, worked(1, power, 5000*ms, 1, nil), slices.Clone(events))
+		a, b, w := got["a"].Energy, got["b"].Energy, got["w"].Energy
+		if math.Abs(a.Joules.V-want[0]) > 2 || math.Abs(b.Joules.V-want[1]) > 2 {
+			t.Errorf("%s: a has %.1f J, b %.1f J, want %.0f and %.0f", split, a.Joules.V, b.Joules.V, want[0], want[1])
+		}
+		if sum := a.Joules.V + b.Joules.V; !near(sum, w.Joules.V, 1e-12) {
+			t.Errorf("%s: the parts add up to %v J, the window has %v J", split, sum, w.Joules.V)
+		}
+		if a.SharedWith.V != 1 || b.SharedWith.V != 1 || w.SharedWith.OK {
+			t.Errorf("%s: shared with %v, %v, %v others, want 1, 1 and none told", split, a.SharedWith, b.SharedWith, w.SharedWith)
+		}
+	}
+	if _, err := New(Options{Split: "fairly"}, nil); err == nil {
+		t.Error("an unknown split is taken")
+	}
+}
+
+func TestWhyItIsNoBetter(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		long   int64
+		factor float64
+		change func(*record.Sample)
+		tier   string
+		reason string
+	}{
+		"nothing":           {2000 * ms, 1, nil, Billable, ""},
+		"short":             {300 * ms, 1, nil, Analysis, "billable needs more than 1 s"},
+		"a lying counter":   {2000 * ms, 0.5, nil, Estimate, "the energy counter says"},
+		"a GPU that is off": {2000 * ms, 1, func(s *record.Sample) { s.ReadOK, s.Error = s.TimeNS%(700*ms) != 0, "GPU_IS_LOST" }, Billable, "reads failed (GPU_IS_LOST)"},
+		"a falling clock":   {2000 * ms, 1, func(s *record.Sample) { s.SMClockMHz.V -= s.TimeNS % (500 * ms) / ms * 2 }, Billable, "the SM clock was between"},
+		"throttling":        {2000 * ms, 1, func(s *record.Sample) { s.ThrottleReasons = record.Some[uint64](4) }, Billable, "software power cap"},
+	} {
+		events, power, until := bursts(8, "decode", c.long, 800*ms, 300)
+		got, _ := run(t, Options{Sensors: board20()}, worked(2, power, until, c.factor, c.change), events)
+		e := got["decode3"].Energy
+		want := 300 * float64(c.long) / 1e9
+		if !e.Joules.OK || math.Abs(e.Joules.V-want) > max(2, 2*e.CI95J.V) && c.factor == 1 {
+			t.Errorf("%s: %v J ± %v, want %v", name, e.Joules, e.CI95J, want)
+		}
+		if e.Tier != c.tier || !strings.Contains(strings.Join(e.Reasons, "; "), c.reason) {
+			t.Errorf("%s: %s because of %q, want %s because of %q", name, e.Tier, e.Reasons, c.tier, c.reason)
+		}
+	}
+}
+
+// TestWitnesses is the run's two witnesses, and what each verdict rests on.
+func TestWitnesses(t *testing.T) {
+	t.Parallel()
+	events, power, until := bursts(5, "decode", 2000*ms, 800*ms, 300)
+	for factor, verdict := range map[float64]string{1: Agree, 1.01: Agree, 0.5: Disagree, 1.2: Disagree} {
+		a, err := New(Options{Sensors: board20()}, func(*record.Event) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Join(&list{records: worked(5, power, until, factor, nil)}, &list{records: slices.Clone(events)}); err != nil {
+			t.Fatal(err)
+		}
+		all := a.Agreements()
+		if len(all) != 1 || all[0].Verdict != verdict || math.Abs(all[0].Ratio.V*factor-1) > 0.01 {
+			t.Errorf("a counter of %g times the truth: %d verdicts, %+v, want %s", factor, len(all), all[0], verdict)
+		}
+	}
+}
+
+// TestDelayIsFound: a channel that is later than its response says is found to
+// be, by the events' edges.
+func TestDelayIsFound(t *testing.T) {
+	t.Parallel()
+	for _, late := range []int64{-8, 0, 12} {
+		events, power, until := bursts(30, "prefill", 150*ms, 700*ms, 400)
+		s := board20()
+		s.GPUs[0].Channels[Driver].LagCI95MS = []float64{-20, 20}
+		trace := worked(7, power, until, 1, nil)
+		for _, r := range trace {
+			if p, ok := r.(*record.Power); ok {
+				p.TimeNS += late * ms
+			}
+		}
+		got, _ := run(t, Options{Sensors: s}, trace, events)
+		for i := 3; i < 30; i += 7 {
+			e := got[fmt.Sprint("prefill", i)].Energy
+			if math.Abs(e.Joules.V-60) > 1.5 {
+				t.Errorf("%d ms late: %.2f J, want 60", late, e.Joules.V)
+			}
+		}
+	}
+}
+
+// TestKindsHelp: events of 3 ms that a reading holds hardly anything of have
+// their kind's mean, and say so.
+func TestKindsHelp(t *testing.T) {
+	t.Parallel()
+	events, power, until := bursts(200, "prefill", 3*ms, 150*ms, 660)
+	got, a := run(t, Options{Sensors: board20()}, worked(11, power, until, 1, nil), events)
+	told := 0
+	for _, e := range got {
+		j, ok := e.Energy.Joules.Get()
+		if !ok {
+			continue
+		}
+		told++
+		if math.Abs(j-1.98) > max(e.Energy.CI95J.V*2, 0.05) {
+			t.Errorf("%s: %.3f ± %.3f J, want 1.98", e.ID, j, e.Energy.CI95J.V)
+		}
+	}
+	if told == 0 {
+		t.Log("none of 200 events of 3 ms has an energy of its own")
+	}
+	for _, s := range a.Summaries() {
+		if m, ok := s.EnergyMeanJ.Get(); ok && s.Phase == "prefill" && math.Abs(m-1.98) > 0.1 {
+			t.Errorf("mean %.3f J, want 1.98", m)
+		}
+	}
+}
+
+func TestTicker(t *testing.T) {
+	t.Parallel()
+	// A channel updated each 100 ms, 37 ms after the full, read each 23 ms: once
+	// some updates are seen their times are known far better than by one bracket.
+	var c ticker
+	c.period = 100e6
+	update := func(ns int64) int64 { return (ns - 37*ms) / (100 * ms) }
+	c.begin(0)
+	worst, n := 0.0, 0
+	for ns := 23 * ms; ns < 20_000*ms; ns += 23 * ms {
+		made, off, fresh := c.look(ns-23*ms, ns, update(ns) != update(ns-23*ms))
+		if !fresh || ns < 5000*ms {
+			continue
+		}
+		n++
+		worst = max(worst, math.Abs(float64(made-(update(ns)*100*ms+37*ms))), off)
+	}
+	if n < 140 || worst > 3e6 {
+		t.Errorf("%d updates, off by %.1f ms at worst, want 150 within 3", n, worst/1e6)
+	}
+	// One that never changes is taken as made anew each period.
+	c = ticker{period: 100e6}
+	c.begin(0)
+	n = 0
+	for ns := 50 * ms; ns <= 100_000*ms; ns += 50 * ms {
+		if _, _, fresh := c.look(ns-50*ms, ns, false); fresh {
+			n++
+		}
+	}
+	if n < 900 || n > 1001 {
+		t.Errorf("%d updates of a value that stands, in 1000 periods", n)
+	}
+}
