@@ -422,7 +422,7 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 		best := math.Inf(1)
 		for i, t := range r.tracks {
 			a, b := r.account[i], now[i]
-			if !a.ok || !b.ok || a.breaks != b.breaks || b.count-a.count < 1 {
+			if !a.ok || !b.ok || a.breaks != b.breaks {
 				continue
 			}
 			// What sees all of the time in the shortest steps.

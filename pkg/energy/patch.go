@@ -17,6 +17,7 @@ type patch struct {
 	segment  []int     // of each cell; -1: solved for, but another patch's to count
 	jump     []bool    // cell i begins at an edge of an event
 	busy     []bool    // an event is going on in cell i
+	steps    []float64 // W²: of steps at cells' beginnings that no event tells of
 	segments int
 	starts   []int64 // ns, of the segments
 
@@ -131,6 +132,7 @@ func (p *patch) weigh(chains []chain) {
 type solver struct {
 	a       stats.Band
 	x, z, w []float64
+	before  []float64 // x of the pass before
 	sum, u  []float64 // the counter's sum, over cells, and the solution for it
 	sumVar  float64   // 0: there is none
 	weights []float64 // of rows: 1/variance
@@ -150,14 +152,15 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	}
 	passes := 1
 	if first {
-		passes = 2
+		passes = 4
+		p.steps = make([]float64, n)
 		for i := range p.rows {
 			p.rows[i].steep, p.rows[i].spread = 0, 100
 		}
 	}
-	for range passes {
+	for pass := range passes {
 		s.a.Reset(n, width)
-		s.x = resize(s.x, n)
+		s.before, s.x = s.x, resize(s.before, n)
 		clear(s.x)
 		s.weights = resize(s.weights, len(p.rows))
 		twologL, misfit = 0, 0
@@ -170,6 +173,10 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 			if p.jump[i] {
 				v += w.jump * w.jump
 			}
+			if first && pass > 0 && !p.jump[i] {
+				p.steps[i] = stepped(s.before[i]-s.before[i-1], v)
+			}
+			v += p.steps[i]
 			s.a.Add(i, i, 1/v)
 			s.a.Add(i-1, i-1, 1/v)
 			s.a.Add(i-1, i, -1/v)
@@ -229,6 +236,15 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	rows := float64(len(p.rows))
 	p.scale = math.Max(1, misfit/(rows+2*math.Sqrt(rows)))
 	return twologL + misfit, true
+}
+
+// stepped is the variance for a step of power of that height where no event
+// says that there is one: none, unless it is far beyond how power walks.
+func stepped(height, walk float64) float64 {
+	if height*height > 9*walk {
+		return height * height
+	}
+	return 0
 }
 
 // total takes into the solution what the counter's ticks add up to: an error in
