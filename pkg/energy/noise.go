@@ -99,7 +99,7 @@ func (l *learner) look(held []*patch) {
 // Patches in which power steps where no event says so are left out.
 func fit(held []*patch, from noise) (found noise, ok bool) {
 	var some []*patch
-	for i := 0; i < len(held); i += 1 + len(held)/(2*somePatches) {
+	for i := 0; i < len(held); i += 1 + len(held)/somePatches {
 		if len(held[i].rows) > 0 {
 			some = append(some, held[i])
 		}
@@ -107,32 +107,7 @@ func fit(held []*patch, from noise) (found noise, ok bool) {
 	if len(some) < fewPatches {
 		return from, false
 	}
-	each(some, func(s *solver, p *patch, _ int) {
-		w := from
-		w.jump = p.noise.jump
-		if _, ok := s.solve(p, w, false, false); !ok {
-			p.scale = math.Inf(1)
-		}
-	})
-	slices.SortStableFunc(some, func(a, b *patch) int { return cmp.Compare(a.scale, b.scale) })
-	half := (len(some) + 1) / 2
-	found = likeliest(some[:half], from)
-	// The better half is better than the rest by chance, too: all that its
-	// noise explains tell the noise.
-	kept := some[:half]
-	each(some[half:], func(s *solver, p *patch, _ int) {
-		w := found
-		w.jump = p.noise.jump
-		if _, ok := s.solve(p, w, false, false); !ok {
-			p.scale = math.Inf(1)
-		}
-	})
-	for _, p := range some[half:] {
-		if p.scale < 1.5 {
-			kept = append(kept, p)
-		}
-	}
-	return likeliest(kept, from), true
+	return likeliest(some, from), true
 }
 
 // likeliest is the noise under which the readings of all those patches are the

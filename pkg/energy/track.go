@@ -16,6 +16,7 @@ type track struct {
 	updates  []update // in order of time
 	clock    ticker
 	late     int64 // readings out of order
+	low      int   // readings below record.FloorW in a row
 	value    float64
 	read     bool
 	lastNS   int64 // of the last read
@@ -99,8 +100,25 @@ func newTrack(name string, r response) *track {
 	return t
 }
 
+// lowReads is how many readings in a row below record.FloorW are a state of the
+// board and not a stale cache.
+const lowReads = 10
+
+// suspect says whether a reading is one that no board shows at rest.
+func (t *track) suspect(w float64) bool {
+	if w >= record.FloorW {
+		t.low = 0
+		return false
+	}
+	t.low++
+	return t.low < lowReads
+}
+
 // at takes a reading of a polled channel.
 func (t *track) at(ns int64, w float64) {
+	if t.suspect(w) {
+		return
+	}
 	prev := t.lastNS
 	if !t.read {
 		t.read, t.lastNS, t.value = true, ns, w
@@ -121,6 +139,9 @@ func (t *track) at(ns int64, w float64) {
 
 // stamped takes a reading that says itself when it was made.
 func (t *track) stamped(ns int64, w float64) {
+	if t.suspect(w) {
+		return
+	}
 	if t.read && ns <= t.lastNS {
 		t.late++
 		return
