@@ -29,6 +29,8 @@ type reconstruction struct {
 	begun   bool
 	records int
 
+	busyUntil int64 // latest end of an event
+
 	until   int64 // end of the last patch
 	account [channels]meter
 	built   bool
@@ -70,8 +72,9 @@ type share struct {
 }
 
 const (
-	maxEdges = 24   // of a patch
-	maxHeld  = 4096 // edges, of a batch
+	settled  = int64(500e6) // ns after an event by which a board rests
+	maxEdges = 24           // of a patch
+	maxHeld  = 4096         // edges, of a batch
 )
 
 func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {
@@ -102,6 +105,9 @@ func (r *reconstruction) observe(x record.Record) {
 	r.nowNS = max(r.nowNS, ns)
 	if r.records++; r.records%1024 == 0 {
 		r.trim()
+	}
+	for _, t := range r.tracks {
+		t.quiet = ns > r.busyUntil+settled
 	}
 	switch x := x.(type) {
 	case *record.Power:
@@ -144,6 +150,7 @@ func (r *reconstruction) watch(s *share) {
 		s.dark, s.done = "it has no length", true
 		return
 	}
+	r.busyUntil = max(r.busyUntil, e.EndNS)
 	heap.Push(&r.edges, edge{e.StartNS, s, true})
 	heap.Push(&r.edges, edge{e.EndNS, s, false})
 }
@@ -468,6 +475,7 @@ func (r *reconstruction) release(finish func(*share)) {
 	r.learner.learn(r.held)
 	each(r.held, func(s *solver, p *patch, _ int) {
 		if _, ok := s.solve(p, p.noise, false, false); ok {
+			p.scale *= r.memory(p)
 			s.settle(p)
 		} else {
 			p.failed = true
@@ -480,6 +488,16 @@ func (r *reconstruction) release(finish func(*share)) {
 	}
 	clear(r.held)
 	r.held, r.heldEdges = r.held[:0], 0
+}
+
+// memory is how much more a patch's noise is, as a variance, for the memory
+// that the noise of its readings has.
+func (r *reconstruction) memory(p *patch) float64 {
+	if len(p.rows) == 0 {
+		return 1
+	}
+	c := p.rows[0].channel
+	return math.Max(1, r.tracks[c].rest.variance()/(p.noise.sd[c]*p.noise.sd[c]))
 }
 
 // align finds how much later or earlier than thought each channel is against
@@ -616,7 +634,7 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 		}
 		t := r.tracks[p.rest.channel]
 		sd := w.sd[p.rest.channel]
-		variance := sd*sd*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
+		variance := max(sd*sd, t.rest.variance())*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
 		for _, s := range r.active {
 			if !p.rest.ok {
 				s.dark = "no reading covers all of the event"

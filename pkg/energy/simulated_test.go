@@ -83,13 +83,14 @@ type texture int
 const (
 	flat     texture = iota
 	wandring         // wanders slowly about its level
-	rippled          // repeats fast, as the steps of a decode do
+	rippled          // repeats fast, as the steps of a decode do: in one run each kind of event has its rhythm
 	textures
 )
 
 // job is what a simulated GPU did.
 type job struct {
 	rng    *rand.Rand
+	rhythm map[string]rhythm
 	power  asked
 	events []*record.Event
 	truth  map[string]float64 // J, by event_id
@@ -97,10 +98,16 @@ type job struct {
 	calm   float64            // s, of idling before the first event
 }
 
+// rhythm is how the power of a kind of event repeats.
+type rhythm struct {
+	period float64 // s
+	begin  float64 // of the first period, 0 to 1
+}
+
 const idleW = 60.0
 
 func newJob(rng *rand.Rand, tau float64) *job {
-	j := &job{rng: rng, power: asked{tau: tau}, truth: map[string]float64{}, calm: 20}
+	j := &job{rng: rng, power: asked{tau: tau}, truth: map[string]float64{}, rhythm: map[string]rhythm{}, calm: 20}
 	j.power.until(0, idleW)
 	j.rest(j.calm)
 	return j
@@ -139,13 +146,17 @@ func (j *job) do(phase string, seconds, watts float64, t texture) *record.Event 
 		}
 		j.draw(until-j.now, watts+off)
 	case rippled:
-		half, off := j.about(0.004, 0.04)/2, 0.25*watts
-		e.OutputTokens = record.Some(max(1, int64((until-from)/half/2)))
-		for j.now+half < until {
-			j.draw(half, watts+off)
+		r, ok := j.rhythm[phase]
+		if !ok {
+			r = rhythm{j.about(0.004, 0.04), j.rng.Float64()}
+			j.rhythm[phase] = r
+		}
+		e.OutputTokens = record.Some(max(1, int64((until-from)/r.period)))
+		off := 0.25 * watts
+		for k := math.Floor(2*r.begin) + 1; j.now < until; k++ {
+			j.draw(min(until, from+(k/2-r.begin)*r.period)-j.now, watts+off)
 			off = -off
 		}
-		j.draw(until-j.now, watts+off)
 	default:
 		j.draw(until-j.now, watts)
 	}

@@ -2,10 +2,12 @@ package energy
 
 import (
 	"math"
+	"slices"
 	"sort"
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/sensor"
+	"joulepipe/pkg/stats"
 )
 
 // A track is what one channel of one GPU has shown lately: each of its updates
@@ -26,6 +28,54 @@ type track struct {
 
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
+
+	quiet bool // no event is going on
+	rest  blocks
+}
+
+// blocks are means of updates in a row while no event goes on, and how far each
+// is from the one before: noise that has a memory is less in a mean than its
+// number of readings says.
+type blocks struct {
+	n         int
+	sum, last float64
+	seen      int
+	apart     []float64 // squares, W²; the latest
+}
+
+const (
+	blockOf   = 8
+	mostApart = 512
+)
+
+func (b *blocks) add(w float64) {
+	b.sum += w
+	if b.n++; b.n < blockOf {
+		return
+	}
+	mean := b.sum / blockOf
+	if b.seen++; b.seen > 1 {
+		d := (mean - b.last) * (mean - b.last)
+		if len(b.apart) < mostApart {
+			b.apart = append(b.apart, d)
+		} else {
+			b.apart[b.seen%mostApart] = d
+		}
+	}
+	b.n, b.sum, b.last = 0, 0, mean
+}
+
+// interrupt begins anew, after an event.
+func (b *blocks) interrupt() { b.n, b.sum, b.seen = 0, 0, 0 }
+
+// variance is that of a reading in a mean of many, W²; 0 where it is not known.
+func (b *blocks) variance() float64 {
+	if len(b.apart) < 12 {
+		return 0
+	}
+	// The median of the square of a normal quantity is 0.455 of its variance;
+	// steps of power are few and do not move it.
+	return blockOf * stats.Quantile(slices.Sorted(slices.Values(b.apart)), 0.5) / (2 * 0.455)
 }
 
 // update is a new value of a channel.
@@ -213,6 +263,11 @@ func (t *track) push(ns int64, window, w, off float64) {
 		}
 	}
 	t.updates = append(t.updates, u)
+	if t.quiet {
+		t.rest.add(w)
+	} else {
+		t.rest.interrupt()
+	}
 }
 
 // trim forgets the updates before ns.

@@ -47,7 +47,9 @@ func TestZZ(t *testing.T) {
 			}
 			for _, k := range append([]string{"idle"}, sizes...) {
 				b := by[k]
-				if b == nil { continue }
+				if b == nil {
+					continue
+				}
 				fmt.Printf("%-22s tex %d %-9s n %4.0f in %.3f far %.4f mean z %5.2f rms z %5.2f  mean rel sd %.4f rms rel err %.4f\n", g.name, cls, k, b.n, b.in/b.n, b.far/b.n, b.z/b.n, math.Sqrt(b.z2/b.n), b.ci/b.n, math.Sqrt(b.err/b.n))
 			}
 		}
