@@ -69,6 +69,8 @@ type Attributor struct {
 	now      int64  // latest time seen in the trace
 	started  bool
 	open     pendingHeap
+	going    []*pending // that a sample may lie in: none is over for longer than patience
+	firstEnd int64      // of them
 	free     []*pending
 	groups   tally
 	requests requests
@@ -221,6 +223,11 @@ func (a *Attributor) take(e record.Event) error {
 		}
 	}
 	heap.Push(&a.open, p)
+	if len(a.going) == 0 {
+		a.firstEnd = never
+	}
+	a.going = append(a.going, p)
+	a.firstEnd = min(a.firstEnd, p.event.EndNS)
 	return nil
 }
 
@@ -274,10 +281,17 @@ func (a *Attributor) Observe(r record.Record) error {
 func (a *Attributor) sample(b *board, s *record.Sample) {
 	b.ns, b.sampled = s.TimeNS, true
 	bits := s.ThrottleReasons.V
-	if len(a.open) == 0 {
-		return
+	if len(a.going) > 0 && s.TimeNS > a.firstEnd+patience {
+		a.firstEnd = never
+		a.going = slices.DeleteFunc(a.going, func(p *pending) bool {
+			over := s.TimeNS > p.event.EndNS+patience
+			if !over {
+				a.firstEnd = min(a.firstEnd, p.event.EndNS)
+			}
+			return over
+		})
 	}
-	for _, p := range a.open {
+	for _, p := range a.going {
 		if s.TimeNS < p.event.StartNS || s.TimeNS > p.event.EndNS || !slices.Contains(p.boards, b) {
 			continue
 		}
@@ -316,6 +330,9 @@ func (a *Attributor) hand(all bool) error {
 			return nil
 		}
 		heap.Pop(&a.open)
+		if i := slices.Index(a.going, p); i >= 0 {
+			a.going = slices.Delete(a.going, i, i+1)
+		}
 		systematic := 0.0
 		if a.opts.Method == Auto {
 			p.event.Energy, systematic = a.conclude(p)

@@ -466,6 +466,9 @@ func (r *reconstruction) release(finish func(*share)) {
 		return
 	}
 	r.occupy()
+	for _, t := range r.tracks {
+		t.restVar = t.rest.variance()
+	}
 	each(r.held, func(s *solver, p *patch, _ int) {
 		p.noise = prior
 		p.noise.jump = p.step()
@@ -497,7 +500,7 @@ func (r *reconstruction) memory(p *patch) float64 {
 		return 1
 	}
 	c := p.rows[0].channel
-	return math.Max(1, r.tracks[c].rest.variance()/(p.noise.sd[c]*p.noise.sd[c]))
+	return math.Max(1, r.tracks[c].restVar/(p.noise.sd[c]*p.noise.sd[c]))
 }
 
 // align finds how much later or earlier than thought each channel is against
@@ -634,7 +637,7 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 		}
 		t := r.tracks[p.rest.channel]
 		sd := w.sd[p.rest.channel]
-		variance := max(sd*sd, t.rest.variance())*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
+		variance := max(sd*sd, t.restVar)*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
 		for _, s := range r.active {
 			if !p.rest.ok {
 				s.dark = "no reading covers all of the event"

@@ -71,7 +71,7 @@ func TestCoverage(t *testing.T) {
 		inside, far := float64(total.inside)/float64(total.n), float64(total.far)/float64(total.n)
 		lo, most := 0.88, 0.015
 		if seeds > 100 {
-			lo, most = 0.92, 0.006
+			lo, most = 0.92, 0.012
 		}
 		if inside < lo {
 			t.Errorf("%s: %.1f %% of the truths lie inside the 95 %% intervals, want %.0f", s.name, 100*inside, 100*lo)

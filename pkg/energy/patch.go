@@ -158,7 +158,9 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 			p.rows[i].steep, p.rows[i].spread = 0, 100
 		}
 	}
-	for pass := range passes {
+	changed := true
+	for pass := 0; pass < passes && changed; pass++ {
+		changed = pass == 0
 		s.a.Reset(n, width)
 		s.before, s.x = s.x, resize(s.before, n)
 		clear(s.x)
@@ -174,7 +176,9 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 				v += w.jump * w.jump
 			}
 			if first && pass > 0 && !p.jump[i] {
+				was := p.steps[i]
 				p.steps[i] = stepped(s.before[i]-s.before[i-1], v)
+				changed = changed || (was > 0) != (p.steps[i] > 0)
 			}
 			v += p.steps[i]
 			s.a.Add(i, i, 1/v)

@@ -17,6 +17,7 @@ import (
 	"joulepipe/pkg/energy"
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/sensor"
+	"joulepipe/pkg/stats"
 )
 
 // asked is the power that a load asks of a board, constant between points, and
@@ -211,8 +212,6 @@ type eye struct {
 type rig struct {
 	name string
 	eyes []eye
-	// wide is for sensors that the built-in models do not fit.
-	strange bool
 }
 
 func rigs() []rig {
@@ -230,8 +229,8 @@ func rigs() []rig {
 		{name: "1000/100", eyes: []eye{average}},
 		{name: "25/100", eyes: []eye{instant(25, 100)}},
 		{name: "20/20", eyes: []eye{driver}},
-		{name: "exponential 200", strange: true, eyes: []eye{{channel: record.ChannelInstant, update: 100, window: 1, tau: 200, poll: 100, noise: 0.5, lagCI: 4}}},
-		{name: "500/500", strange: true, eyes: []eye{{channel: record.ChannelPower, update: 500, window: 500, poll: 100, noise: 0.5, lagCI: 10}}},
+		{name: "exponential 200", eyes: []eye{{channel: record.ChannelInstant, update: 100, window: 1, tau: 200, poll: 100, noise: 0.5, lagCI: 4}}},
+		{name: "500/500", eyes: []eye{{channel: record.ChannelPower, update: 500, window: 500, poll: 100, noise: 0.5, lagCI: 10}}},
 		{name: "counter", eyes: []eye{counter(100)}},
 		{name: "counter, read each 1000", eyes: []eye{counter(1000)}},
 		{name: "all of an H200", eyes: []eye{driver, counter(100), instant(25, 100), average}},
@@ -866,4 +865,218 @@ func TestSimulatedSensors(t *testing.T) {
 	}
 	t.Log(b.String())
 	t.Log(why.String())
+}
+
+// TestJudge is whether the table above can fail: an estimator that is right has
+// no complaints, one that is bent has.
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	const sd = 0.005
+	for name, c := range map[string]struct {
+		bend  func(*record.Energy)
+		about string
+	}{
+		"right":          {func(*record.Energy) {}, ""},
+		"2 % too much":   {func(e *record.Energy) { e.Joules.V *= 1.02 }, "inside"},
+		"sure of itself": {func(e *record.Energy) { e.CI95J.V /= 2 }, "four standard deviations"},
+		"timid":          {func(e *record.Energy) { e.CI95J.V *= 2 }, "at most"},
+		"an idle 1 % up": {func(e *record.Energy) { e.OperationalJ.V += 2 * e.OperationalCI95J.V }, "without work"},
+		"no interval":    {func(e *record.Energy) { e.CI95J = record.Opt[float64]{} }, "no event has an interval"},
+	} {
+		all := &tally{}
+		for seed := range uint64(12) {
+			rng := rand.New(rand.NewPCG(seed, 21))
+			j := requests(rng, 0, flat)
+			var rated []verdict
+			for _, e := range j.events {
+				truth := j.truth[e.ID]
+				joules := truth * (1 + sd*rng.NormFloat64())
+				e.Energy = &record.Energy{
+					Joules: record.Some(joules), CI95J: record.Some(1.96 * sd * truth),
+					OperationalJ: record.Some(joules - idleW*e.Duration()), OperationalCI95J: record.Some(1.96 * sd * truth),
+				}
+				c.bend(e.Energy)
+				rated = append(rated, rate(e, truth))
+			}
+			all.add(seed, rated)
+		}
+		said := strings.Join(all.complaints(told), "; ")
+		if (said == "") != (c.about == "") || !strings.Contains(said, c.about) {
+			t.Errorf("%s: complaints are %q, want some about %q", name, said, c.about)
+		}
+	}
+}
+
+// hopeless are jobs with events that some sensors cannot tell, and trouble to
+// go with them. They begin at a whole tenth of a second, as updates do here.
+var hopeless = []struct {
+	name string
+	do   func(j *job) (t trouble)
+}{
+	{"bursts of 1 ms", func(j *job) (t trouble) {
+		for range 30 {
+			j.do("burst", 0.001, 450, flat)
+			j.rest(j.between(0.2, 1))
+		}
+		return t
+	}},
+	{"bursts of 20 ms in step with the sensor", func(j *job) (t trouble) {
+		for range 30 {
+			j.rest(0.030)
+			j.do("burst", 0.020, 450, flat)
+			j.rest(0.950)
+		}
+		return t
+	}},
+	{"pairs that no update parts", func(j *job) (t trouble) {
+		for range 30 {
+			j.rest(0.015)
+			j.do("prefill", 0.030, 400, flat)
+			j.do("decode", 0.030, 150, flat)
+			j.rest(0.925)
+		}
+		return t
+	}},
+	{"bursts while nothing is read", func(j *job) (t trouble) {
+		for range 20 {
+			t.gaps = append(t.gaps, [2]float64{j.now - 0.3, j.now + 1.3})
+			j.do("burst", 0.3, 450, flat)
+			j.rest(2.7)
+		}
+		return t
+	}},
+}
+
+// TestHopeless is events that the readings cannot tell: each has to be refused,
+// or to have an interval with the truth inside.
+func TestHopeless(t *testing.T) {
+	t.Parallel()
+	seeds := runs(4)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d runs each\n%-40s %-24s %7s %8s %8s %8s", seeds, "events", "sensor", "events", "refused", "inside", "|z|>4")
+	for _, h := range hopeless {
+		for _, g := range rigs() {
+			kept := make([][]verdict, seeds)
+			events, refused := make([]int, seeds), make([]int, seeds)
+			spread(seeds, func(i int) {
+				rng := rand.New(rand.NewPCG(uint64(i), 22))
+				j := newJob(rng, 0.002)
+				trouble := h.do(j)
+				j.rest(13)
+				s := g.film(rng, j, trouble, 0, told)
+				done, _ := attribute(t, s.opts, s.trace, j.events)
+				for _, e := range done {
+					events[i]++
+					v := rate(e, j.truth[e.ID])
+					if v.refused {
+						refused[i]++
+					} else {
+						kept[i] = append(kept[i], v)
+					}
+				}
+			})
+			all, n, no := &tally{}, 0, 0
+			for i := range kept {
+				all.add(uint64(i), kept[i])
+				n, no = n+events[i], no+refused[i]
+			}
+			inside, _ := all.inside()
+			far, _ := all.distant()
+			fmt.Fprintf(&b, "\n%-40s %-24s %7d %7.1f%% %7.1f%% %7.2f%%", h.name, g.name, n, 100*float64(no)/float64(n), 100*inside, 100*far)
+			if n != seeds*(len(kept[0])+refused[0]) {
+				t.Errorf("%s, %s: %d events came out", h.name, g.name, n)
+			}
+			if no == n {
+				continue
+			}
+			for _, c := range all.complaints(perturbed) {
+				t.Errorf("%s, %s: %s", h.name, g.name, c)
+			}
+			if testing.Verbose() && len(all.far) > 0 {
+				t.Logf("%s, %s: %s", h.name, g.name, all.far[0])
+			}
+		}
+	}
+	t.Log(b.String())
+}
+
+// TestSameEventAnyway is the same events as they are seen with eight phases of
+// the sensor, read often and seldom, with gaps and without: what comes out may
+// differ by what its intervals say (chi², by event).
+func TestSameEventAnyway(t *testing.T) {
+	t.Parallel()
+	jobs := (runs(4) + 7) / 8
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-24s %7s %14s %14s %14s", "sensor", "events", "chi²/freedom", "p < 0.05", "p < 0.001")
+	for _, g := range rigs() {
+		var tails []float64
+		ratio := 0.0
+		for i := range jobs {
+			rng := rand.New(rand.NewPCG(uint64(i), 23))
+			j := requests(rng, 0.01, wandring)
+			gaps := [][2]float64{{30, 30.8}, {45, 46.2}, {60.5, 61}}
+			type view struct{ joules, sd float64 }
+			views := make([][]view, len(j.events))
+			index := map[string]int{}
+			for i, e := range j.events {
+				index[e.ID] = i
+				views[i] = make([]view, 32)
+			}
+			spread(32, func(v int) {
+				rig := g
+				rig.eyes = slices.Clone(g.eyes)
+				for i := range rig.eyes {
+					if v/8%2 == 1 && rig.eyes[i].poll == 100 {
+						rig.eyes[i].poll = 20
+					}
+				}
+				var t8 trouble
+				if v/16 == 1 {
+					t8.gaps = gaps
+				}
+				s := rig.film(rand.New(rand.NewPCG(uint64(i), uint64(100+v))), j, t8, float64(v%8)/8, told)
+				done, _ := attribute(t, s.opts, s.trace, j.events)
+				for _, e := range done {
+					if e.Energy.Joules.OK && e.Energy.CI95J.OK && e.Energy.Tier != energy.Refused {
+						views[index[e.ID]][v] = view{e.Energy.Joules.V, e.Energy.CI95J.V / 1.96}
+					}
+				}
+			})
+			for _, all := range views {
+				var sum, weight, n, chi float64
+				for _, v := range all {
+					if v.sd > 0 {
+						sum, weight, n = sum+v.joules/(v.sd*v.sd), weight+1/(v.sd*v.sd), n+1
+					}
+				}
+				if n < 8 {
+					continue
+				}
+				for _, v := range all {
+					if v.sd > 0 {
+						chi += (v.joules - sum/weight) * (v.joules - sum/weight) / (v.sd * v.sd)
+					}
+				}
+				tails = append(tails, stats.FTail(chi/(n-1), n-1, 1e6))
+				ratio += chi / (n - 1)
+			}
+		}
+		below := func(p float64) float64 {
+			n := 0.0
+			for _, x := range tails {
+				if x < p {
+					n++
+				}
+			}
+			return n / float64(len(tails))
+		}
+		n := float64(len(tails))
+		fmt.Fprintf(&b, "\n%-24s %7.0f %14.2f %13.1f%% %13.1f%%", g.name, n, ratio/n, 100*below(0.05), 100*below(0.001))
+		if n == 0 {
+			t.Errorf("%s: no event has an interval", g.name)
+		} else if p := below(0.001); p > 0.01+2.6*math.Sqrt(0.01*0.99/n) {
+			t.Errorf("%s: %.1f %% of %.0f events differ by more than their intervals allow (p < 0.001) from one way of seeing them to another", g.name, 100*p, n)
+		}
+	}
+	t.Log(b.String())
 }

@@ -29,8 +29,9 @@ type track struct {
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
 
-	quiet bool // no event is going on
-	rest  blocks
+	quiet   bool // no event is going on
+	rest    blocks
+	restVar float64 // W²: rest's variance when the batch was taken up
 }
 
 // blocks are means of updates in a row while no event goes on, and how far each
