@@ -23,45 +23,48 @@ type stage struct {
 	from, until int64 // ns, in which events may lie
 }
 
+var (
+	stagesOnce sync.Once
+	allStages  []stage
+)
+
 // stages are a minute of the H200 with its bursts, and simulated boards.
-var stages = sync.OnceValue(func() (all []stage) {
-	t := &panicking{}
-	real := stage{name: "H200", opts: energy.Options{Sensors: sensors(t, h200Sensor)}}
-	records(t, h200Events, func(r record.Record) {
-		if e, ok := r.(*record.Event); ok && e.Phase == "burst_block" && real.from == 0 {
-			real.from, real.until = e.StartNS-5e9, e.StartNS+45e9
+func stages(t testing.TB) []stage {
+	t.Helper()
+	stagesOnce.Do(func() {
+		h200 := stage{name: "H200", opts: energy.Options{Sensors: sensors(t, h200Sensor)}}
+		records(t, h200Events, func(r record.Record) {
+			if e, ok := r.(*record.Event); ok && e.Phase == "burst_block" && h200.from == 0 {
+				h200.from, h200.until = e.StartNS-5e9, e.StartNS+45e9
+			}
+		})
+		records(t, h200Trace, func(r record.Record) {
+			if ns, ok := r.When(); !ok || ns < h200.from-10e9 || ns > h200.until+10e9 {
+				return
+			}
+			switch r := r.(type) { // a record is the reader's own until the next
+			case *record.Sample:
+				c := *r
+				h200.trace = append(h200.trace, &c)
+			case *record.Power:
+				c := *r
+				h200.trace = append(h200.trace, &c)
+			case *record.Counter:
+				c := *r
+				h200.trace = append(h200.trace, &c)
+			}
+		})
+		allStages = append(allStages, h200)
+		for i, g := range rigs() {
+			s := g.scene(uint64(i), perturbed)
+			allStages = append(allStages, stage{g.name, s.trace, s.opts, 12e9, int64((s.job.now - 14) * 1e9)})
 		}
 	})
-	records(t, h200Trace, func(r record.Record) {
-		ns, ok := r.When()
-		if !ok || ns < real.from-10e9 || ns > real.until+10e9 {
-			return
-		}
-		switch r := r.(type) {
-		case *record.Sample:
-			c := *r
-			real.trace = append(real.trace, &c)
-		case *record.Power:
-			c := *r
-			real.trace = append(real.trace, &c)
-		case *record.Counter:
-			c := *r
-			real.trace = append(real.trace, &c)
-		}
-	})
-	all = append(all, real)
-	for i, g := range rigs() {
-		s := g.scene(uint64(i), perturbed)
-		all = append(all, stage{g.name, s.trace, s.opts, 12e9, int64((s.job.now - 14) * 1e9)})
+	if len(allStages) < 2 {
+		t.Fatal("the stages could not be made")
 	}
-	return all
-})
-
-// panicking is a testing.TB for what is made once for several tests.
-type panicking struct{ testing.TB }
-
-func (*panicking) Helper()           {}
-func (*panicking) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
+	return allStages
+}
 
 // sorted is events in the order of their starts, as they have to be given.
 func sorted(events []*record.Event) []*record.Event {
@@ -202,8 +205,8 @@ func checkSplits(t testing.TB, s *stage, seed uint64) (sums int) {
 
 func TestPartsAddUp(t *testing.T) {
 	t.Parallel()
-	times := uint64(runs(2))
-	for _, s := range stages() {
+	times := uint64(runs(1))
+	for _, s := range stages(t) {
 		halves, splits := 0, 0
 		for seed := range times {
 			halves += checkAddsUp(t, &s, seed)
@@ -221,7 +224,7 @@ func FuzzPartsAddUp(f *testing.F) {
 	f.Add(uint64(0), uint8(0))
 	f.Add(uint64(1), uint8(5))
 	f.Fuzz(func(t *testing.T, seed uint64, which uint8) {
-		all := stages()
+		all := stages(t)
 		s := &all[int(which)%len(all)]
 		checkAddsUp(t, s, seed)
 		checkSplits(t, s, seed)
@@ -229,13 +232,13 @@ func FuzzPartsAddUp(f *testing.F) {
 }
 
 // TestManyAreManyTimesOne is bursts that are all alike: each is the mean of
-// them within its interval (chi²), and a window around them all has as much as
-// they and the idling between them.
+// them within its interval (chi²), the mean is the truth within its own, and a
+// window around them all has as much as they and the idling between them.
 func TestManyAreManyTimesOne(t *testing.T) {
 	t.Parallel()
 	const n, seconds, watts = 40, 0.15, 450
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-24s %7s %20s %14s %20s", "sensor", "events", "mean of one, J", "chi²/freedom", "all, J")
+	fmt.Fprintf(&b, "%-24s %7s %26s %14s %20s", "sensor", "events", "mean of one, J", "chi²/freedom", "all, J")
 	for i, g := range rigs() {
 		rng := rand.New(rand.NewPCG(uint64(i), 32))
 		j := newJob(rng, 0.008)
@@ -249,7 +252,16 @@ func TestManyAreManyTimesOne(t *testing.T) {
 		j.truth["block"] = j.joules(block)
 		j.rest(13)
 		s := g.film(rng, j, trouble{}, -1, told)
-		done, _ := attribute(t, s.opts, s.trace, sorted(append(j.events, block)))
+		done, a := attribute(t, s.opts, s.trace, sorted(append(j.events, block)))
+		var mean, ci float64
+		for _, m := range a.Summaries() {
+			if m.Phase == "burst" {
+				mean, ci = m.EnergyMeanJ.V, m.CI95J.V
+				if off := math.Abs(mean - seconds*watts); m.EnergyMeanJ.OK && (!m.CI95J.OK || off > 3.3/1.96*ci) {
+					t.Errorf("%s: the mean of %d bursts is %.3f ± %.3f J, the truth %.3f", g.name, m.WithEnergy, mean, ci, seconds*watts)
+				}
+			}
+		}
 		var all verdict
 		var sum, weight float64
 		var given []verdict
@@ -276,7 +288,7 @@ func TestManyAreManyTimesOne(t *testing.T) {
 			off := (v.e.Energy.Joules.V - sum/weight) / (v.e.Energy.CI95J.V / 1.96)
 			chi += off * off
 		}
-		fmt.Fprintf(&b, "\n%-24s %7d %9.3f of %7.3f %14.2f %9.2f of %7.2f", g.name, len(given), sum/weight, seconds*watts, chi/freedom, all.e.Energy.Joules.V, all.truth)
+		fmt.Fprintf(&b, "\n%-24s %7d %7.3f ± %5.3f of %7.3f %14.2f %9.2f of %7.2f", g.name, len(given), mean, ci, seconds*watts, chi/freedom, all.e.Energy.Joules.V, all.truth)
 		if p := stats.FTail(chi/freedom, freedom, 1e6); p < 0.001 {
 			t.Errorf("%s: %d bursts that are alike differ by more than their intervals say: chi² %.0f of %.0f", g.name, len(given), chi, freedom)
 		}

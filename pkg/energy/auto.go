@@ -68,7 +68,8 @@ type share struct {
 	dark     string // why its energy cannot be known
 	done     bool
 	blind    [channels]float64
-	frame    bool // around shorter events
+	frame    bool           // around shorter events
+	locked   [channels]bool // its kind begins in step with the channel's updates
 }
 
 const (
@@ -484,7 +485,7 @@ func (r *reconstruction) release(finish func(*share)) {
 			p.failed = true
 		}
 	})
-	r.group.shrink(r.held)
+	r.group.shrink(r.held, r.tracks)
 	r.disagree = r.agreement().Verdict == Disagree
 	for _, p := range r.held {
 		r.give(p, finish)

@@ -36,6 +36,21 @@ type kin struct {
 	meanVar  float64   // W², of the mean
 	between  float64   // W², from one event to the next
 	drift    [maxParams]float64
+	beat     [channels]beat
+}
+
+// beat is when events begin within the updates of a channel.
+type beat struct{ cos, sin float64 }
+
+func (b *beat) add(ns int64, update float64) {
+	sin, cos := math.Sincos(2 * math.Pi * math.Mod(float64(ns)/1e9/update, 1))
+	b.cos, b.sin = b.cos+cos, b.sin+sin
+}
+
+// locked says that n events begin at about the same point of an update: what a
+// sensor that sees a part of the time shows of them is always the same part.
+func (b *beat) locked(n int) bool {
+	return n >= minGroup && math.Hypot(b.cos, b.sin) > 0.9*float64(n)
 }
 
 // kind is what makes events alike: work of one name on as many tokens and
@@ -75,7 +90,7 @@ func (p *patch) seconds(g int) float64 {
 
 // shrink draws each event towards its kind as far as its own readings leave it
 // open, patch by patch, so that what one event gains its neighbours lose.
-func (g *groups) shrink(held []*patch) {
+func (g *groups) shrink(held []*patch, tracks []*track) {
 	kinds := map[kind]*kin{}
 	var list []*kin
 	for _, p := range held {
@@ -94,6 +109,9 @@ func (g *groups) shrink(held []*patch) {
 				kinds[key] = k
 			}
 			d := p.seconds(i)
+			for c, t := range tracks {
+				k.beat[c].add(s.event.event.StartNS, t.response.update)
+			}
 			k.power = append(k.power, p.joules[i]/d)
 			k.v = append(k.v, p.cov[i*p.segments+i]/(d*d))
 			for param, dr := range p.drift {
@@ -120,6 +138,17 @@ func (g *groups) shrink(held []*patch) {
 			if k := kinds[kindOf(&s.event.event)]; len(k.power) >= minGroup && k.index == 0 && len(list) < 64 {
 				list = append(list, k)
 				k.index = len(list)
+			}
+		}
+	}
+	for _, p := range held {
+		for _, s := range p.whole {
+			if s == nil {
+				continue
+			}
+			k := kinds[kindOf(&s.event.event)]
+			for c := range tracks {
+				s.locked[c] = k.beat[c].locked(len(k.power))
 			}
 		}
 	}

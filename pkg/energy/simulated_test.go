@@ -174,18 +174,18 @@ func (j *job) joules(e *record.Event) float64 {
 	return until - from
 }
 
-// requests is prefills with decodes after them, bursts, and events in which
-// nothing happens, in any order. The power of those of one kind is spread by
+// requests is a number of prefills with decodes after them, bursts, and events
+// in which nothing happens, in any order. The power of those of one kind is spread by
 // 3 %.
-func requests(rng *rand.Rand, tau float64, t texture) *job {
+func requests(rng *rand.Rand, tau float64, t texture, n int) *job {
 	j := newJob(rng, tau)
 	spread := func(watts float64) float64 { return watts * (1 + 0.03*rng.NormFloat64()) }
-	for _, what := range rng.Perm(30) {
+	for _, what := range rng.Perm(n) {
 		switch {
-		case what < 10:
+		case 3*what < n:
 			j.do("prefill", j.between(0.08, 0.6), spread(320), t)
 			j.do("decode", j.about(0.3, 7), spread(190), t)
-		case what < 24:
+		case 5*what < 4*n:
 			j.do("burst", j.about(0.02, 0.5), spread(450), t)
 		default:
 			j.rest(0.3)
@@ -263,8 +263,8 @@ func troubled(rng *rand.Rand, seed uint64, until float64) (t trouble) {
 	return t
 }
 
-func isTroubled(seed uint64) bool   { return seed/uint64(textures)%2 == 1 }
-func isCorrelated(seed uint64) bool { return seed/uint64(2*textures)%2 == 1 }
+func isTroubled(seed uint64) bool   { return seed%2 == 1 }
+func isCorrelated(seed uint64) bool { return seed/2%2 == 1 }
 
 // shows is what a sensor does in one run, and what is told of it.
 type shows struct {
@@ -544,7 +544,7 @@ func (g *rig) scene(seed uint64, k knowledge) scene {
 	if slices.ContainsFunc(g.eyes, func(e eye) bool { return e.tau > 0 }) {
 		tau = 0
 	}
-	j := requests(rng, tau, texture(seed%uint64(textures)))
+	j := requests(rng, tau, texture(seed%uint64(textures)), 30)
 	return g.film(rng, j, troubled(rng, seed, j.now), -1, k)
 }
 
@@ -828,7 +828,7 @@ func (g *rig) play(t testing.TB, k knowledge, seeds int, bend func(*record.Event
 // are, 1000 where it is no number.
 func TestSimulatedSensors(t *testing.T) {
 	t.Parallel()
-	seeds := runs(12)
+	seeds := runs(6)
 	only := os.Getenv("JOULEPIPE_RIG")
 	var b, why strings.Builder
 	fmt.Fprintf(&why, "truths inside, and beyond four standard deviations, by what the run is like\n%-34s", "sensor")
@@ -886,7 +886,7 @@ func TestJudge(t *testing.T) {
 		all := &tally{}
 		for seed := range uint64(12) {
 			rng := rand.New(rand.NewPCG(seed, 21))
-			j := requests(rng, 0, flat)
+			j := requests(rng, 0, flat, 30)
 			var rated []verdict
 			for _, e := range j.events {
 				truth := j.truth[e.ID]
@@ -951,7 +951,7 @@ var hopeless = []struct {
 // or to have an interval with the truth inside.
 func TestHopeless(t *testing.T) {
 	t.Parallel()
-	seeds := runs(4)
+	seeds := runs(2)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d runs each\n%-40s %-24s %7s %8s %8s %8s", seeds, "events", "sensor", "events", "refused", "inside", "|z|>4")
 	for _, h := range hopeless {
@@ -1005,7 +1005,7 @@ func TestHopeless(t *testing.T) {
 // differ by what its intervals say (chi², by event).
 func TestSameEventAnyway(t *testing.T) {
 	t.Parallel()
-	jobs := (runs(4) + 7) / 8
+	jobs := (runs(8) + 7) / 8
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-24s %7s %14s %14s %14s", "sensor", "events", "chi²/freedom", "p < 0.05", "p < 0.001")
 	for _, g := range rigs() {
@@ -1013,8 +1013,8 @@ func TestSameEventAnyway(t *testing.T) {
 		ratio := 0.0
 		for i := range jobs {
 			rng := rand.New(rand.NewPCG(uint64(i), 23))
-			j := requests(rng, 0.01, wandring)
-			gaps := [][2]float64{{30, 30.8}, {45, 46.2}, {60.5, 61}}
+			j := requests(rng, 0.01, wandring, 12)
+			gaps := [][2]float64{{24, 24.8}, {32, 33.2}, {38.5, 39}}
 			type view struct{ joules, sd float64 }
 			views := make([][]view, len(j.events))
 			index := map[string]int{}

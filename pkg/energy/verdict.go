@@ -194,9 +194,13 @@ func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64)
 		say("most of the interval is for want of an instrument response test (nvbaseline response, --sensor)")
 	}
 	a.agree(e, p, m, &tier)
-	if a.aliased(p, m) {
+	if aliased, short := a.aliased(p, m); aliased {
 		e.Aliased = record.Some(true)
-		cap(Estimate, "the work repeats in step with a sensor that sees a part of the time only")
+		at := Estimate
+		if short {
+			at = Refused
+		}
+		cap(at, "the work repeats in step with a sensor that sees a part of the time only: space it at random")
 	}
 	e.Tier = tier
 	if tier == Refused {
@@ -342,39 +346,43 @@ func (s *share) witness(tracks []*track, names ...string) (joules, variance floa
 	return 0, 0, false
 }
 
-// aliased says that the event's work comes round in step with a sensor that
-// leaves a part of the time unseen.
-func (a *Attributor) aliased(p *pending, m estimated) bool {
+// aliased says that the event's work, or events of its kind, come round in step
+// with a sensor that leaves a part of the time unseen, and short that the event
+// takes less than five updates of it.
+func (a *Attributor) aliased(p *pending, m estimated) (aliased, short bool) {
 	n := p.event.OutputTokens.Or(0)
 	d := p.event.Duration()
-	if n < 2 || d <= 0 {
-		return false
-	}
-	step := d / float64(n)
-	for _, b := range p.boards {
-		blind := false
-		update := 0.0
+	for i, b := range p.boards {
+		blind, update, locked := false, 0.0, false
 		for c, t := range b.power.tracks {
 			if !m.used[c] {
 				continue
 			}
 			if t.response.coverage > 0.8 {
-				return false
+				return false, false
 			}
 			blind, update = true, t.response.update
+			locked = locked || p.shares[i].locked[c]
 		}
-		if !blind {
+		if !blind || d <= 0 {
 			continue
 		}
+		if locked {
+			aliased, short = true, short || d < 5*update
+		}
+		if n < 2 {
+			continue
+		}
+		step := d / float64(n)
 		for q := 1.0; q <= 4; q++ {
 			ratio := step / update * q
 			off := math.Abs(ratio-math.Round(ratio)) / q
 			if math.Round(ratio) >= 1 && off*q*d/step < 1 {
-				return true
+				aliased, short = true, short || d < 5*update
 			}
 		}
 	}
-	return false
+	return aliased, short
 }
 
 // trackNames are the channels in the order of a reconstruction's tracks.
