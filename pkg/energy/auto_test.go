@@ -242,3 +242,38 @@ func TestTicker(t *testing.T) {
 		t.Errorf("%d updates of a value that stands, in 1000 periods", n)
 	}
 }
+
+// TestGPUsAddUp: an event on two GPUs has the joules of both, also where one of
+// them is told of nothing.
+func TestGPUsAddUp(t *testing.T) {
+	t.Parallel()
+	events, power, until := bursts(8, "decode", 1500*ms, 700*ms, 300)
+	trace := worked(13, power, until, 1, nil)
+	for _, r := range slices.Clone(trace) {
+		switch r := r.(type) {
+		case *record.Power:
+			c := *r
+			c.GPU, c.PowerW = 1, 2*r.PowerW
+			trace = append(trace, &c)
+		case *record.Sample:
+			c := *r
+			c.GPU = 1
+			trace = append(trace, &c)
+		}
+	}
+	slices.SortStableFunc(trace, record.Compare)
+	for i, e := range events {
+		e.(*record.Event).GPUs = [][]int{{0}, {1}, {0, 1}}[i%3]
+	}
+	got, a := run(t, Options{Sensors: board20()}, trace, events)
+	for i := range events {
+		e := got[fmt.Sprint("decode", i)]
+		want := []float64{450, 900, 1350}[i%3]
+		if j, ok := e.Energy.Joules.Get(); !ok || math.Abs(j-want) > 2*e.Energy.CI95J.V+1 {
+			t.Errorf("GPUs %v: %v ± %v J, want %v", e.GPUs, e.Energy.Joules, e.Energy.CI95J, want)
+		}
+	}
+	if all := a.Agreements(); len(all) != 2 || all[0].Verdict != Agree || all[1].Verdict != Unknown {
+		t.Errorf("agreements %+v, want one that agrees and one that has no counter", all)
+	}
+}
