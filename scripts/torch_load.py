@@ -3,9 +3,10 @@
 
     torch_load.py matmul SECONDS       bf16 matrix products for that long
     torch_load.py gpt2 EVENTS_FILE     GPT-2 of its real shape with random weights
+    torch_load.py llama EVENTS_FILE N  Llama-3.1-8B's shape with random weights: N requests of each context
     torch_load.py response EVENTS_FILE the load of the instrument response test, 80 s
 
-gpt2 writes a prefill and a decode event for each request, on the clock that
+gpt2 and llama write a prefill and a decode event for each request, on the clock that
 nvpoll stamps with: perf_counter_ns is CLOCK_MONOTONIC on Linux.
 """
 import itertools
@@ -67,6 +68,41 @@ def gpt2(events_file, batches=(1, 4), context=512, tokens=256, reps=3):
             for rep in range(-1, reps):
                 request(batch, rep)
                 time.sleep(1)
+
+
+def llama(events_file, reps, contexts=(256, 1024, 4096), tokens=8, seed=1):
+    """Requests in random order, random gaps between them, so that phases do not lock to a sensor."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        model = LlamaForCausalLM(LlamaConfig(
+            hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+            num_key_value_heads=8, vocab_size=128256, max_position_embeddings=8192)).eval()
+    draw = random.Random(seed)
+    device = torch.cuda.current_device()
+    print("ready", flush=True)
+    time.sleep(25)  # idle with the model resident, for a baseline
+    order = [c for c in contexts for _ in range(2)] + draw.sample([c for c in contexts for _ in range(reps)], reps * len(contexts))
+    with open(events_file, "w") as out, torch.inference_mode():
+        for n, context in enumerate(order):
+            ids = torch.randint(0, model.config.vocab_size, (1, context), device="cuda")
+            t0 = now()
+            state = model(ids, use_cache=True, logits_to_keep=1)
+            t1 = now()
+            past, last = state.past_key_values, state.logits[:, -1:].argmax(-1)
+            for _ in range(tokens):
+                state = model(last, past_key_values=past, use_cache=True)
+                past, last = state.past_key_values, state.logits[:, -1:].argmax(-1)
+            t2 = now()
+            del state, past
+            if n >= 2 * len(contexts):  # the first are warm-up
+                for phase, start, end, count in (("prefill", t0, t1, {"input_tokens": context}), ("decode", t1, t2, {"output_tokens": tokens})):
+                    out.write(json.dumps({
+                        "record": "event", "event_id": f"r{n}_{phase}", "phase": phase, "t_start_ns": start, "t_end_ns": end, "gpus": [device],
+                        "request_id": f"r{n}", "model": f"llama-3.1-8b shape, context {context}", "batch_size": 1, **count}) + "\n")
+            time.sleep(draw.uniform(0.25, 0.55))
 
 
 def response(events_file, update=0.1, steps=6, seed=1):
@@ -134,6 +170,8 @@ if __name__ == "__main__":
         matmul(float(sys.argv[2]))
     elif len(sys.argv) == 3 and sys.argv[1] == "gpt2":
         gpt2(sys.argv[2])
+    elif len(sys.argv) == 4 and sys.argv[1] == "llama":
+        llama(sys.argv[2], int(sys.argv[3]))
     elif len(sys.argv) == 3 and sys.argv[1] == "response":
         response(sys.argv[2])
     else:
