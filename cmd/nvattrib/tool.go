@@ -249,7 +249,7 @@ func readBaseline(c *cli.Context, name string) (idle, se map[int]float64, err er
 	}
 	idle, se = map[int]float64{}, map[int]float64{}
 	for _, b := range list {
-		idle[b.GPU], se[b.GPU] = b.MeanW, b.SEMW.Or(0)
+		idle[b.GPU], se[b.GPU] = b.Watts()
 		if b.FakeIdle {
 			c.Doubtf("%s: GPU %d was not idle: %s", name, b.GPU, strings.Join(b.FakeIdleReasons, "; "))
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"time"
 
 	"joulepipe/pkg/baseline"
 	"joulepipe/pkg/cli"
@@ -10,17 +11,37 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
-const long = `Reads a trace of an idle GPU and writes baseline.json: mean, deviation, least and
-greatest idle power, temperature and utilisation of each GPU, from all valid
-readings after a settle time. The flag fake_idle is set, with reasons, when the
-GPU was used (utilisation p95 above 10 %), when clocks or performance state
-changed, or when more than 10 % of the readings are outliers beyond 2 standard
-deviations (and these are 1 % of the mean or more).
+const long = `Reads a trace of an idle GPU and writes baseline.json: what each GPU takes when
+it does nothing, how certain that is, and whether it did nothing. From standard
+input it measures a GPU that idles now: it waits until utilisation is below 5 %
+and the clocks stand still for the settle time, measures, goes on while the
+readings are worth less than 20 independent ones (or the mean is known to a
+thousandth), and ends by itself; after --max it gives up. From --trace it reads
+all.
+
+idle_watts_mean and its companions are of all valid readings. The rest is of
+ticks, updates of the sensor, as a value read twice is one: Huber's mean and the
+median, the energy counter's mean, n_eff (the independent readings that the ticks
+are worth: the least of three counts) and the standard error by it, the drift,
+the noise of the energy over 0.1 s to 300 s, segments of equal clocks and power,
+and whether there are two levels. Readings below 5 W or a quarter of the median
+are taken for a stale sensor or for a real low-power state by what the energy
+counter did meanwhile. subtract says which power to subtract, why, and its
+standard error.
+
+fake_idle is set, with reasons, when the GPU was used (utilisation p95 above
+10 %), when clocks or performance state changed, when more than 10 % of the
+readings are outliers beyond 2 standard deviations, when bursts, a step or a
+change from the first window to the last are 1 % of the power or more, when the
+energy counter shows 3 % more than the readings, when other processes hold memory
+(more than the --state said has, or coming and going), or when the power is more
+than a twentieth above --expect-idle. Utilisation alone misses short bursts.
 
 With --events and --phase the GPU idled in the events of that phase, or between
 markers start_PHASE and end_PHASE; otherwise in the whole trace. The settle time
 is cut from the start of each such window. A window that begins busy is waited
-on until utilisation falls below 5 %, and settles from then on.
+on until utilisation falls below 5 %, and settles from then on. Windows before
+and after a run show what idle power did meanwhile.
 
 Idle power belongs to a state: no_context, context (a CUDA context exists) or
 resident (a model is loaded). It is guessed from the memory in use, in all and
@@ -56,15 +77,17 @@ func tool() *cli.Tool {
 	return &cli.Tool{
 		Name:     "nvbaseline",
 		Usage:    "measure idle power, and whether the GPU was idle",
-		Synopsis: "[idle|response] [--trace FILE] [--events FILE --phase NAME] [--settle 30s] [--min-duration 120s]",
+		Synopsis: "[idle|response|diff] [--trace FILE] [--events FILE --phase NAME] [--settle 30s] [--min-duration 120s]",
 		Long:     long,
-		Examples: `# two minutes of idle, after 30 s to settle
-nvpoll --duration 155s | nvbaseline -o baseline.json
+		Examples: `# two minutes of idle or more, once the GPU is idle and has settled for 30 s
+nvpoll | nvbaseline -o baseline.json
 # out of a longer run: the events that say idle; keep the samples
 nvbaseline idle --trace trace.ndjson --events events.ndjson --phase idle --samples baseline_trace.ndjson -o baseline.json
 # the driver's 50 Hz power samples instead of the poller's
-nvbaseline --trace trace.ndjson --channel driver`,
-		Status: "3 is a fake idle, a measurement that is too short, or none at all",
+nvbaseline --trace trace.ndjson --channel driver
+# has idle power changed?
+nvbaseline diff monday.json tuesday.json`,
+		Status: "3 is a fake idle, a measurement that is too short or was given up, or none at all",
 		Flags:  flags(),
 		Commands: []*ucli.Command{{
 			Name:        "idle",
@@ -84,6 +107,16 @@ nvbaseline --trace trace.ndjson --channel driver`,
 				cli.OutputFlag(),
 			},
 			Action: cli.Action(response),
+		}, {
+			Name:        "diff",
+			Usage:       "compare two baselines of a GPU",
+			ArgsUsage:   "[--force] BEFORE AFTER",
+			Description: longDiff,
+			Flags: []ucli.Flag{
+				&ucli.BoolFlag{Name: "force", Usage: "compare baselines of different GPUs, drivers, limits, channels or states"},
+				cli.OutputFlag(),
+			},
+			Action: cli.Action(diff),
 		}},
 		Action: run,
 	}
@@ -103,6 +136,10 @@ func flags() []ucli.Flag {
 		&ucli.DurationFlag{Name: "gap", Value: o.Gap, Usage: "count the time between readings further apart than `TIME` as not measured"},
 		&ucli.Float64Flag{Name: "max-util", Value: o.UtilP95, Usage: "call it a fake idle above a utilisation p95 of `PERCENT`"},
 		&ucli.Float64Flag{Name: "max-outliers", Value: o.OutlierFraction, Usage: "call it a fake idle above this `SHARE` of outliers"},
+		&ucli.Float64Flag{Name: "material", Value: o.Material, Usage: "leave alone bursts, steps and outliers that are less than this `SHARE` of the power"},
+		&ucli.Float64Flag{Name: "expect-idle", Usage: "call it a fake idle more than a twentieth above the `WATTS` that this board is known to idle at"},
+		&ucli.Float64Flag{Name: "min-n-eff", Value: o.LeastNEff, Usage: "want readings worth `N` independent ones"},
+		&ucli.DurationFlag{Name: "max", Value: 10 * time.Minute, Usage: "from standard input, give up after `TIME` (0: read to the end)"},
 		cli.OutputFlag(),
 	}
 }
@@ -115,6 +152,7 @@ func run(c *cli.Context) error {
 		Channel: c.String("channel"), State: c.String("state"),
 		Settle: c.Duration("settle"), MinDuration: c.Duration("min-duration"), Gap: c.Duration("gap"),
 		UtilP95: c.Float64("max-util"), OutlierFraction: c.Float64("max-outliers"),
+		Material: c.Float64("material"), ExpectW: c.Float64("expect-idle"), LeastNEff: c.Float64("min-n-eff"),
 	}
 	if _, err := baseline.NewMeter(o); err != nil {
 		return c.Usagef("%v", err)
@@ -125,6 +163,14 @@ func run(c *cli.Context) error {
 	}
 	if c.String("samples") == "-" {
 		return c.Usagef("--samples cannot go to standard output")
+	}
+	var watch *live
+	switch fromFile := len(c.StringSlice("trace")) > 0 || len(events) > 0; {
+	case fromFile && c.IsSet("max"):
+		return c.Usagef("--max is for a GPU that is measured now, from standard input")
+	case !fromFile && c.Duration("max") > 0:
+		watch = &live{c: c, max: c.Duration("max")}
+		o.Wait = true
 	}
 	var phase *record.Phase
 	if len(events) > 0 {
@@ -142,7 +188,7 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	meter, err := measure(c, o, phase, trace, kept)
+	meter, err := measure(o, phase, watch, trace, kept)
 	if err != nil {
 		return kept.abort(err)
 	}
@@ -152,8 +198,8 @@ func run(c *cli.Context) error {
 	return report(c, meter)
 }
 
-// measure reads the trace to its end.
-func measure(c *cli.Context, o baseline.Options, phase *record.Phase, trace *cli.Input, kept *samples) (*baseline.Meter, error) {
+// measure reads the trace to its end, or until who watches it has enough.
+func measure(o baseline.Options, phase *record.Phase, watch *live, trace *cli.Input, kept *samples) (*baseline.Meter, error) {
 	var meter *baseline.Meter
 	for trace.Scan() {
 		r := trace.Record()
@@ -172,6 +218,9 @@ func measure(c *cli.Context, o baseline.Options, phase *record.Phase, trace *cli
 			if err := kept.write(r); err != nil {
 				return nil, err
 			}
+		}
+		if ns, ok := r.When(); ok && watch != nil && watch.over(meter, ns) {
+			return meter, nil
 		}
 	}
 	if err := trace.Err(); err != nil {

@@ -3,11 +3,11 @@
 // out of a trace in one pass, says whether the GPU was idle at all, and reads
 // and writes baseline.json.
 //
-// Memory does not grow with the trace: moments are running sums (Welford),
-// utilisation is counted by whole per cent, and power by whole milliwatts, the
-// unit in which NVML gives it. All figures are exact but for
-// power_outlier_fraction of readings with finer fractions, which are counted at
-// the nearest milliwatt.
+// Memory is bounded: moments are running sums (Welford), utilisation is counted
+// by whole per cent, and power by whole milliwatts, the unit in which NVML gives
+// it, so that power_outlier_fraction of readings with finer fractions is of the
+// nearest milliwatt. Of the readings themselves an hour at 50 Hz is kept for
+// what takes their order; a longer baseline merges neighbours and says so.
 package baseline
 
 import (
@@ -43,6 +43,7 @@ type Idle struct {
 	MaxW  record.Opt[float64] `json:"idle_watts_max,omitzero"`
 	// SEMW is StdW over the root of the number of readings. Neighbouring
 	// readings are not independent, so that it is a lower bound.
+	// SEMEffW is the one that knows of it.
 	SEMW    record.Opt[float64] `json:"sem_watts,omitzero"`
 	TempC   record.Opt[float64] `json:"idle_temp_c,omitzero"`       // mean
 	UtilP95 record.Opt[float64] `json:"idle_gpu_util_p95,omitzero"` // per cent, by nearest rank
@@ -58,8 +59,85 @@ type Idle struct {
 	Samples    record.Opt[int64]   `json:"samples,omitzero"`    // valid readings
 	ReadErrors record.Opt[int64]   `json:"read_errors,omitzero"`
 	MaxGapS    record.Opt[float64] `json:"max_gap_s,omitzero"` // longest time between two readings
+	// What follows is of ticks, updates of the sensor: a value that the poller
+	// read twice is one.
+	Ticks   record.Opt[int64]   `json:"ticks,omitzero"`
+	UpdateS record.Opt[float64] `json:"update_s,omitzero"` // usual time between two ticks, seconds
+	// Merged is how many neighbouring ticks were taken together, in a baseline
+	// too long to keep them all.
+	Merged   record.Opt[int64]   `json:"ticks_merged,omitzero"`
+	RobustW  record.Opt[float64] `json:"idle_watts_robust,omitzero"` // Huber's mean, without suspect readings that are not real
+	MedianW  record.Opt[float64] `json:"idle_watts_median,omitzero"`
+	CounterW record.Opt[float64] `json:"idle_watts_counter,omitzero"` // the energy counter's, over the same time
+	NEff     record.Opt[float64] `json:"n_eff,omitzero"`              // independent readings that the ticks are worth
+	NEffBy   *NEff               `json:"n_eff_by,omitempty"`
+	// SEMEffW is the standard error of the mean, by NEff.
+	SEMEffW    record.Opt[float64] `json:"sem_watts_n_eff,omitzero"`
+	Subtract   *Subtract           `json:"subtract,omitempty"`
+	Drift      *Drift              `json:"drift,omitempty"`
+	Mixture    *Mixture            `json:"mixture,omitempty"` // absent: one level of power
+	Noise      []EnergyNoise       `json:"energy_noise,omitempty"`
+	Segments   []Segment           `json:"segments,omitempty"`
+	Periods    []Period            `json:"periods,omitempty"` // the stretches of idle, where there are several
+	Conditions *Conditions         `json:"conditions,omitempty"`
+	Notes      []string            `json:"notes,omitempty"` // worth knowing; no reason for doubt
+
 	// Doubts are reasons beyond a fake idle why the figures do not stand.
 	Doubts []string `json:"doubts,omitempty"`
+}
+
+// Subtract is the power to subtract for every second of work, and why that one.
+type Subtract struct {
+	Which string  `json:"which"` // Mean or Robust
+	Why   string  `json:"why"`
+	Watts float64 `json:"watts"`
+	// SE is the standard error of Watts: SEMEffW, half of what is ambiguous in
+	// a mixture, and what the drift makes of it, in squares.
+	SE         float64 `json:"watts_se"`
+	AmbiguousW float64 `json:"ambiguous_watts,omitempty"`
+	DriftW     float64 `json:"drift_watts,omitempty"`
+}
+
+// The powers that can be subtracted.
+const (
+	Mean   = "mean"   // idle_watts_mean
+	Robust = "robust" // idle_watts_robust
+)
+
+// Period is one stretch of idle of several, as before a run and after it.
+type Period struct {
+	StartNS int64               `json:"t_start_ns"`
+	EndNS   int64               `json:"t_end_ns"`
+	Watts   float64             `json:"watts"`
+	SE      record.Opt[float64] `json:"watts_se,omitzero"`
+	TempC   record.Opt[float64] `json:"temp_c,omitzero"` // mean
+}
+
+// Conditions are what the idle power belongs to, beside the state. Clocks and
+// performance state are those of most ticks.
+type Conditions struct {
+	Name               string              `json:"name,omitempty"`
+	Driver             string              `json:"driver,omitempty"`
+	PowerLimitW        record.Opt[float64] `json:"power_limit_w,omitzero"`
+	PowerLimitDefaultW record.Opt[float64] `json:"power_limit_default_w,omitzero"`
+	Persistence        record.Opt[bool]    `json:"persistence,omitzero"`
+	PState             record.Opt[int64]   `json:"pstate,omitzero"`
+	SMClockMHz         record.Opt[int64]   `json:"sm_clock_mhz,omitzero"`
+	MemClockMHz        record.Opt[int64]   `json:"mem_clock_mhz,omitzero"`
+	VRAMUsedMB         record.Opt[float64] `json:"vram_used_mb,omitzero"` // MiB, the greatest
+	TempMinC           record.Opt[float64] `json:"temp_min_c,omitzero"`
+	TempMaxC           record.Opt[float64] `json:"temp_max_c,omitzero"`
+}
+
+// Watts is the power to subtract for every second of work and its standard
+// error, drift included. A file that does not say which to subtract means the
+// mean. Where it has no standard error either, the deviation of single readings
+// is an upper bound and stands for it; a file without that one has 0.
+func (i Idle) Watts() (w, se float64) {
+	if s := i.Subtract; s != nil {
+		return s.Watts, s.SE
+	}
+	return i.MeanW, i.SEMEffW.Or(i.SEMW.Or(i.StdW.Or(0)))
 }
 
 // Document is idle as baseline.json has it: an object for one GPU,

@@ -150,12 +150,12 @@ func TestFakeIdle(t *testing.T) {
 			if math.Mod(at, 10) < 1.5 {
 				s.PowerW = record.Some(140.0)
 			}
-		}, []string{"15.0 % of the power readings are outliers"}},
+		}, []string{"15.0 % of the power readings are outliers", "bursts in 15 % of the readings add 5.9 W"}},
 		{"bursts of 5 %", func(at float64, s *record.Sample) {
 			if math.Mod(at, 10) < 0.5 {
 				s.PowerW = record.Some(140.0)
 			}
-		}, nil},
+		}, []string{"bursts in 5.5 % of the readings add 2.1 W to a quiet level of 99.96 W (utilisation: p95 0 %)"}},
 		{"outliers of a still GPU", func(at float64, s *record.Sample) {
 			s.PowerW = record.Some(100.0)
 			if math.Mod(at, 10) < 1.5 {
@@ -388,7 +388,8 @@ func TestH200(t *testing.T) {
 	for _, tt := range []struct {
 		phase, state string
 		watts        float64
-	}{{"baseline_nocontext", baseline.NoContext, 79.5}, {"baseline_context", baseline.Context, 123.5}} {
+		nEff         [2]float64 // from, until: the 1 s mean of a board that cools is worth few readings
+	}{{"baseline_nocontext", baseline.NoContext, 79.5, [2]float64{3, 12}}, {"baseline_context", baseline.Context, 123.5, [2]float64{4, 12}}} {
 		phase := &record.Phase{Name: tt.phase}
 		read("events.ndjson", phase.Add)
 		o := baseline.DefaultOptions()
@@ -405,6 +406,19 @@ func TestH200(t *testing.T) {
 		got, _ := m.Result()
 		if len(got) != 1 || math.Abs(got[0].MeanW-tt.watts) > 0.2 || got[0].State != tt.state || got[0].FakeIdle || got[0].Doubts != nil {
 			t.Errorf("%s: %+v", tt.phase, got)
+			continue
+		}
+		i := got[0]
+		w, se := i.Watts()
+		t.Logf("%s: %.2f ± %.2f W (counter %.2f W), %d ticks worth %.1f (%+v), SEM %.3f W instead of %.4f W, drift %.0f ± %.0f W/h, noise %+v",
+			tt.phase, w, se, i.CounterW.V, i.Ticks.V, i.NEff.V, *i.NEffBy, i.SEMEffW.V, i.SEMW.V, i.Drift.WattsPerHour, i.Drift.SE, i.Noise)
+		if n := i.NEff.V; n < tt.nEff[0] || n > tt.nEff[1] || i.SEMEffW.V < 4*i.SEMW.V || math.Abs(i.CounterW.V/w-1) > 0.005 || i.Subtract.Which != baseline.Mean || i.Mixture != nil {
+			t.Errorf("%s: %+v", tt.phase, i)
+		}
+		for _, n := range i.Noise {
+			if n.Seconds == 1 && n.MeasuredJ < 2*n.RootJ {
+				t.Errorf("%s: a second's energy is as certain as that of independent readings: %+v", tt.phase, n)
+			}
 		}
 	}
 }

@@ -16,11 +16,6 @@ import (
 // work (TR122 §4.2).
 const busyFrom = 5
 
-// stillness is the share of the mean below which the deviation is that of a GPU
-// at rest, whatever the shape of the distribution: the steps of 0.2 W that a
-// change of 1 °C makes on an idle H200 are outliers, and nobody's work.
-const stillness = 0.01
-
 // Memory in use, MiB, from which on there is a context and a model: in all, and
 // above the least that the trace has shown. The totals are between what one
 // H200 showed: 615 without a context, 1144 to 1436 with one, 1728 and more with
@@ -43,10 +38,26 @@ type Options struct {
 
 	UtilP95         float64 // fake idle above this utilisation, per cent
 	OutlierFraction float64 // fake idle above this share of readings beyond 2 standard deviations
+	// Material is the share of the mean from which on power that does not fit is
+	// somebody's work: outliers, bursts above the median, steps, a change from
+	// the first window to the last. Below it temperature and noise do as much:
+	// the steps of 0.2 W that 1 °C makes on an idle H200 are outliers, and
+	// nobody's work.
+	Material float64
+	// ExpectW is what the board is known to idle at; fake idle where more than
+	// a twentieth above it. 0: not known.
+	ExpectW float64
+	// LeastNEff is how many independent readings are wanted, unless the mean is
+	// known to a thousandth with fewer.
+	LeastNEff float64
 
 	// State is what the GPU idled in, where that is known. Empty: it is told by
 	// the memory in use.
 	State string
+
+	// Wait makes the settle time begin anew whenever the GPU is used or a clock
+	// changes in it, as one that waits for a live GPU wants it.
+	Wait bool
 
 	// Windows are when the GPUs idled. Nil: the whole trace is one window.
 	Windows []record.Window
@@ -62,6 +73,8 @@ func DefaultOptions() Options {
 		Gap:             2 * time.Second,
 		UtilP95:         10,
 		OutlierFraction: 0.10,
+		Material:        0.01,
+		LeastNEff:       20,
 	}
 }
 
@@ -72,7 +85,7 @@ func DefaultOptions() Options {
 type Meter struct {
 	o     Options
 	value func(*record.Sample) record.Opt[float64] // nil: the driver's buffer
-	uuid  map[int]string
+	info  map[int]record.GPU
 	gpus  map[int]*gpu
 	late  int64
 }
@@ -80,7 +93,7 @@ type Meter struct {
 // NewMeter is a meter that has seen nothing. It is an error when the options
 // make no sense.
 func NewMeter(o Options) (*Meter, error) {
-	m := &Meter{o: o, uuid: map[int]string{}, gpus: map[int]*gpu{}}
+	m := &Meter{o: o, info: map[int]record.GPU{}, gpus: map[int]*gpu{}}
 	switch o.Channel {
 	case record.ChannelPower:
 		m.value = func(s *record.Sample) record.Opt[float64] { return s.PowerW }
@@ -97,6 +110,9 @@ func NewMeter(o Options) (*Meter, error) {
 	default:
 		return nil, fmt.Errorf("no state %q (%s, %s or %s)", o.State, NoContext, Context, Resident)
 	}
+	if !(o.Material >= 0 && o.ExpectW >= 0 && o.LeastNEff >= 0) {
+		return nil, errors.New("limits must not be negative")
+	}
 	if o.Settle < 0 || o.MinDuration < 0 || o.Gap <= 0 {
 		return nil, errors.New("settle and minimum duration must not be negative, the gap must be positive")
 	}
@@ -111,6 +127,9 @@ type gpu struct {
 	busy    tally // past the settle time, in windows that have not been idle yet
 	missing int64 // samples without the channel
 	leastMB record.Opt[float64]
+	setting setting // of the last sample
+	util    record.Opt[int64]
+	change  string // the last change of a clock, in words
 }
 
 // window is a stretch of time in which the GPU is said to idle.
@@ -121,6 +140,7 @@ type window struct {
 	lastNS          int64 // last reading taken, of power
 	sampleNS        int64 // last sample
 	taken           bool
+	index           int
 }
 
 // gpu finds or makes the GPU's account; firstNS is its first record's time.
@@ -143,6 +163,7 @@ func (m *Meter) gpu(index int, firstNS int64) *gpu {
 			continue
 		}
 		g.windows = append(g.windows, newWindow(w.FromNS, w.UntilNS))
+		g.windows[len(g.windows)-1].index = len(g.windows) - 1
 	}
 	return g
 }
@@ -170,10 +191,18 @@ func (m *Meter) Observe(r record.Record) (used bool) {
 	switch r := r.(type) {
 	case *record.Header:
 		for _, g := range r.GPUs {
-			m.uuid[g.Index] = g.UUID
+			m.info[g.Index] = g
 		}
 	case *record.Sample:
 		return m.sample(r)
+	case *record.Counter:
+		g := m.gpu(r.GPU, r.TimeNS)
+		if w := g.at(r.TimeNS); w != nil {
+			if t := m.account(g, w, r.TimeNS); t != nil {
+				t.joules.add(r, w.index)
+				return t == &g.idle
+			}
+		}
 	case *record.Power:
 		if m.value != nil {
 			return false
@@ -181,7 +210,7 @@ func (m *Meter) Observe(r record.Record) (used bool) {
 		g := m.gpu(r.GPU, r.TimeNS)
 		if w := g.at(r.TimeNS); w != nil {
 			t := m.account(g, w, r.TimeNS)
-			return t != nil && m.power(t, w, r.TimeNS, r.PowerW) && t == &g.idle
+			return t != nil && m.power(g, t, w, r.TimeNS, r.PowerW) && t == &g.idle
 		}
 	}
 	return false
@@ -207,10 +236,17 @@ func (m *Meter) sample(s *record.Sample) (used bool) {
 		}
 		return false
 	}
-	if !w.decided {
+	was := g.setting
+	g.setting, g.util = setting{s.PState, s.SMClockMHz, s.MemClockMHz}, s.UtilGPU
+	settling := m.o.Wait && s.TimeNS-w.settleNS < int64(m.o.Settle)
+	if settling && !w.busy && w.decided && g.setting != was {
+		g.change = was.to(g.setting)
+		w.settleNS = s.TimeNS
+	}
+	if !w.decided || settling {
 		switch {
 		case s.UtilGPU.Or(0) >= busyFrom:
-			w.busy, w.settleNS = true, s.TimeNS
+			w.busy, w.decided, w.settleNS = true, false, s.TimeNS
 		case w.busy:
 			w.decided, w.busy, w.taken, w.settleNS = true, false, false, s.TimeNS
 			g.busy = tally{}
@@ -223,7 +259,7 @@ func (m *Meter) sample(s *record.Sample) (used bool) {
 		return false
 	}
 	if m.value == nil {
-		t.context(s)
+		t.context(s, w.index)
 		return t == &g.idle
 	}
 	v, ok := m.value(s).Get()
@@ -231,10 +267,10 @@ func (m *Meter) sample(s *record.Sample) (used bool) {
 		g.missing++
 		return false
 	}
-	if !m.power(t, w, s.TimeNS, v) {
+	if !m.power(g, t, w, s.TimeNS, v) {
 		return false
 	}
-	t.context(s)
+	t.context(s, w.index)
 	return t == &g.idle
 }
 
@@ -252,7 +288,7 @@ func (m *Meter) account(g *gpu, w *window, ns int64) *tally {
 }
 
 // power takes a reading into t, if it can be one.
-func (m *Meter) power(t *tally, w *window, ns int64, watts float64) (taken bool) {
+func (m *Meter) power(g *gpu, t *tally, w *window, ns int64, watts float64) (taken bool) {
 	if !(watts >= 0 && watts <= maxW) { // NaN too
 		t.failed++
 		return false
@@ -266,6 +302,8 @@ func (m *Meter) power(t *tally, w *window, ns int64, watts float64) (taken bool)
 		after = ns - w.lastNS
 	}
 	w.taken, w.lastNS = true, ns
+	t.kept.held = m.value != nil // each entry of the driver's buffer is an update
+	t.kept.add(ns, watts, w.index, g.setting)
 	t.power(watts, after, int64(m.o.Gap))
 	return true
 }
@@ -312,7 +350,7 @@ func (m *Meter) judge(g *gpu) (Idle, error) {
 		return Idle{}, m.nothing(g)
 	}
 	i := Idle{
-		GPU: g.index, UUID: m.uuid[g.index], State: m.state(g, t), Channel: m.o.Channel,
+		GPU: g.index, UUID: m.info[g.index].UUID, State: m.state(g, t), Channel: m.o.Channel,
 		MeanW: t.mean, MinW: record.Some(t.minW), MaxW: record.Some(t.maxW),
 		OutlierFraction: record.Some(t.outliers()),
 		FloorFraction:   record.Some(float64(t.floor) / float64(t.n)),
@@ -333,10 +371,11 @@ func (m *Meter) judge(g *gpu) (Idle, error) {
 	if p95, ok := t.utilP95(); ok {
 		i.UtilP95 = record.Some(p95)
 	}
+	sure := m.analyse(g, t, &i)
 	if t.sm.known || t.mem.known || t.pstate.known {
 		i.ClockVaried = record.Some(t.sm.varied() || t.mem.varied() || t.pstate.varied())
 	}
-	i.FakeIdleReasons = append(i.FakeIdleReasons, m.fake(t, &i, never, len(g.windows))...)
+	i.FakeIdleReasons = append(i.FakeIdleReasons, m.fake(g, t, &i, sure, never, len(g.windows))...)
 	i.FakeIdle = len(i.FakeIdleReasons) > 0
 
 	// The edges of a window fall between readings, up to a spacing at each.
@@ -345,13 +384,13 @@ func (m *Meter) judge(g *gpu) (Idle, error) {
 		spacing = time.Duration(t.coveredNS / (t.n - windows))
 	}
 	if covered := time.Duration(t.coveredNS); covered+time.Duration(2*windows)*spacing < m.o.MinDuration {
-		i.Doubts = append(i.Doubts, fmt.Sprintf("measured for %.1f s only, %g s is the least", covered.Seconds(), m.o.MinDuration.Seconds()))
+		i.Doubts = append([]string{fmt.Sprintf("measured for %.1f s only, %g s is the least", covered.Seconds(), m.o.MinDuration.Seconds())}, i.Doubts...)
 	}
 	return i, nil
 }
 
 // fake says why the GPU was not idle.
-func (m *Meter) fake(t *tally, i *Idle, never, windows int) (reasons []string) {
+func (m *Meter) fake(g *gpu, t *tally, i *Idle, sure []float64, never, windows int) (reasons []string) {
 	add := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
 	switch {
 	case never > 0 && windows == 1:
@@ -370,17 +409,26 @@ func (m *Meter) fake(t *tally, i *Idle, never, windows int) (reasons []string) {
 			add("%s varied from %d to %d%s", c.what, c.lo, c.hi, c.unit)
 		}
 	}
-	if out := i.OutlierFraction.V; out > m.o.OutlierFraction && i.StdW.Or(0) > stillness*t.mean {
+	if out := i.OutlierFraction.V; out > m.o.OutlierFraction && i.StdW.Or(0) > m.o.Material*t.mean {
 		add("%.1f %% of the power readings are outliers beyond 2 standard deviations, above %.3g %%", 100*out, 100*m.o.OutlierFraction)
 	}
-	return reasons
+	return append(reasons, m.unseen(g, t, i, sure)...)
 }
 
+// state is what the GPU idled in: as said, or by the memory in use.
 func (m *Meter) state(g *gpu, t *tally) string {
+	if m.o.State != "" {
+		return m.o.State
+	}
+	return seen(g, t)
+}
+
+// seen is the state by the memory in use, empty where that was not read.
+func seen(g *gpu, t *tally) string {
 	rise := t.vram - g.leastMB.Or(t.vram)
 	switch {
-	case m.o.State != "" || !t.hasVRAM:
-		return m.o.State
+	case !t.hasVRAM:
+		return ""
 	case t.vram >= residentMB || rise >= residentRiseMB:
 		return Resident
 	case t.vram >= contextMB || rise >= contextRiseMB:
@@ -404,6 +452,8 @@ func (m *Meter) nothing(g *gpu) error {
 	switch {
 	case !seen:
 		return errors.New("no sample in the windows that were to be idle: are trace and events of one clock")
+	case !settled && m.o.Wait && g.change != "":
+		return fmt.Errorf("its clocks did not stand still for %v: %s", m.o.Settle, g.change)
 	case !settled:
 		return fmt.Errorf("the trace ends before the settle time of %v", m.o.Settle)
 	case g.missing > 0:

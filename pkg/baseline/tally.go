@@ -21,6 +21,18 @@ type tally struct {
 	failed          int64
 	coveredNS       int64 // between neighbouring readings no further apart than the limit
 	longestNS       int64
+	kept            kept
+	joules          joules
+	leastVRAM       float64 // MiB, as is mostVRAM
+	mostVRAM        float64
+	leastC, mostC   float64
+	byWindow        map[int]*warmth
+}
+
+// warmth is the temperature of a window: a sum of readings.
+type warmth struct {
+	n   int64
+	sum float64
 }
 
 // power takes in a reading that came so long after the one before it in the
@@ -44,19 +56,35 @@ func (t *tally) power(w float64, afterNS, gapNS int64) {
 	}
 }
 
-// context takes in what else a sample says.
-func (t *tally) context(s *record.Sample) {
+// context takes in what else a sample of that window says.
+func (t *tally) context(s *record.Sample, window int) {
 	if u, ok := s.UtilGPU.Get(); ok && u >= 0 && u <= 100 {
 		t.util[u]++
 	}
 	if c, ok := s.TempC.Get(); ok && !math.IsNaN(c) && !math.IsInf(c, 0) {
+		if t.temps == 0 {
+			t.leastC, t.mostC = c, c
+		}
+		t.leastC, t.mostC = min(t.leastC, c), max(t.mostC, c)
 		t.temps++
 		t.tempSum += c
+		if t.byWindow == nil {
+			t.byWindow = map[int]*warmth{}
+		}
+		if t.byWindow[window] == nil {
+			t.byWindow[window] = &warmth{}
+		}
+		t.byWindow[window].n++
+		t.byWindow[window].sum += c
 	}
 	t.sm.add(s.SMClockMHz)
 	t.mem.add(s.MemClockMHz)
 	t.pstate.add(s.PState)
 	if v, ok := s.VRAMUsedMB.Get(); ok {
+		if !t.hasVRAM {
+			t.leastVRAM, t.mostVRAM = v, v
+		}
+		t.leastVRAM, t.mostVRAM = min(t.leastVRAM, v), max(t.mostVRAM, v)
 		t.vram, t.hasVRAM = v, true
 	}
 }

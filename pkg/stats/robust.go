@@ -20,14 +20,18 @@ func Median(x []float64) float64 {
 
 // Scatter is a standard deviation that up to half of the values cannot spoil:
 // 1.4826 times the median distance from the median, which is the standard
-// deviation of a normal distribution.
+// deviation of a normal distribution. Where more than half of the values are the
+// same, as coarse readings can be, it is by the mean distance instead.
 func Scatter(x []float64) float64 {
 	m := Median(x)
 	distance := make([]float64, len(x))
 	for i, v := range x {
 		distance[i] = math.Abs(v - m)
 	}
-	return 1.4826 * Median(distance)
+	if s := Median(distance); !(s == 0) {
+		return 1.4826 * s
+	}
+	return math.Sqrt(math.Pi/2) * stat.Mean(distance, nil)
 }
 
 // Huber is Huber's mean: values further than k = 1.345 times the [Scatter] from
@@ -79,9 +83,9 @@ func FitMixture(x []float64, split, narrowest float64) (m Mixture, ok bool) {
 		z := (v - c.Mean) / c.SD
 		return math.Exp(-z*z/2) / c.SD
 	}
-	likelihood := math.Inf(-1)
-	for range 200 {
-		low, high := make([]float64, len(x)), make([]float64, len(x))
+	low, high := make([]float64, len(x)), make([]float64, len(x))
+	before := math.Inf(1)
+	for range 60 {
 		total := 0.0
 		for i, s := range m.Share {
 			low[i], high[i] = s, 1-s
@@ -92,26 +96,25 @@ func FitMixture(x []float64, split, narrowest float64) (m Mixture, ok bool) {
 		}
 		m.Low, m.High = weighted(x, low, narrowest), weighted(x, high, narrowest)
 		m.Weight = total / n
-		now := 0.0
+		if math.Abs(m.Weight-before) < 1e-5 {
+			break
+		}
+		before = m.Weight
 		for i, v := range x {
 			a, b := m.Weight*density(m.Low, v), (1-m.Weight)*density(m.High, v)
 			switch {
 			case a+b > 0:
 				m.Share[i] = a / (a + b)
-				now += math.Log(a + b)
-			default: // beyond both: of the nearer one
+			case math.Abs(v-m.Low.Mean)/m.Low.SD < math.Abs(v-m.High.Mean)/m.High.SD: // beyond both: of the nearer one
+				m.Share[i] = 1
+			default:
 				m.Share[i] = 0
-				if math.Abs(v-m.Low.Mean)/m.Low.SD < math.Abs(v-m.High.Mean)/m.High.SD {
-					m.Share[i] = 1
-				}
-				now += math.Log(math.SmallestNonzeroFloat64)
 			}
 		}
-		if now-likelihood < 1e-6 {
-			likelihood = now
-			break
-		}
-		likelihood = now
+	}
+	likelihood := 0.0
+	for _, v := range x {
+		likelihood += math.Log(max(m.Weight*density(m.Low, v)+(1-m.Weight)*density(m.High, v), math.SmallestNonzeroFloat64))
 	}
 	one := weighted(x, nil, narrowest)
 	for _, v := range x {
