@@ -69,6 +69,9 @@ func (x noise) measure(t *testing.T, seed uint64) baseline.Idle {
 
 // Idle power that is noisy, correlated, cooling, or rounded is no fake.
 func TestNoisyIdle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	for _, x := range []struct {
 		name string
@@ -109,6 +112,9 @@ func TestNoisyIdle(t *testing.T) {
 // The mean's interval has to hold the true mean, which that of independent
 // readings does not; and the noise of the energy is that of theory.
 func TestCertainty(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	for _, r := range []float64{0, 0.5, 0.9} {
 		x := noise{mean: 100, sd: 1, r: r, seconds: 300}
@@ -243,6 +249,9 @@ func TestFloor(t *testing.T) {
 // Two plausible levels are told with their weight, its standard error, and not
 // where there is one.
 func TestMixture(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	held, none := 0, 0
 	const seeds = 100
@@ -275,6 +284,9 @@ func TestMixture(t *testing.T) {
 }
 
 func TestDrift(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	held, shown := 0, 0
 	const seeds = 100

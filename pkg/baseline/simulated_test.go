@@ -137,6 +137,9 @@ func (s scene) play(t *testing.T, seed uint64) baseline.Idle {
 // Every cause of a fake idle is caught in 95 % of the runs or more, and a true
 // idle is called a fake one in 5 % or fewer.
 func TestSimulatedIdle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	seeds := uint64(200)
 	if testing.Short() {

@@ -34,6 +34,9 @@ type outcome struct {
 // intervals must hold it in about 95 % of the cases. JOULEPIPE_LONG has 1000
 // seeds of each.
 func TestCoverage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	seeds := 6
 	if os.Getenv("JOULEPIPE_LONG") != "" {

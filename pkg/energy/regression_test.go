@@ -129,6 +129,9 @@ func TestRegressionRefuses(t *testing.T) {
 // intervals of the events' own, with scatter between events that these do not
 // have, and with an error that all share.
 func TestRegressionCoverage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	c := truth{fixed: 5, input: 0.02, output: 0.5}
 	for _, k := range []struct {

@@ -210,6 +210,9 @@ func TestTargetIsReached(t *testing.T) {
 // The intervals of the mean and of the joules per token hold the truth in 95 %
 // of experiments of five events whose errors have a part in common.
 func TestSummaryCoverage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	for _, c := range []struct {
 		name           string

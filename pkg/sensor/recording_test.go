@@ -195,6 +195,9 @@ func TestRTX3090Square(t *testing.T) {
 // Steps pin the height of the square wave, and that its readings are flat then
 // tells the window.
 func TestRTX3090Both(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and with nothing in it that runs at the same time")
+	}
 	t.Parallel()
 	f := sensor.NewFitter()
 	later := func(ns int64) int64 { return ns + 30e9 }
@@ -234,6 +237,9 @@ func TestA100Steps(t *testing.T) {
 
 // What the fit makes of the load alone has to hold against the external meter.
 func TestMeter(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and with nothing in it that runs at the same time")
+	}
 	t.Parallel()
 	average := metered(t, "rtx3090-steps").Channels["average"]
 	holds(t, "RTX 3090 average window", average.WindowCI95MS, 1100)
@@ -250,6 +256,9 @@ func TestMeter(t *testing.T) {
 // that every 20 ms, the counter integrates it and moves every 100 ms, the
 // instant channel shows one sample in five.
 func TestH200(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and with nothing in it that runs at the same time")
+	}
 	t.Parallel()
 	f := sensor.NewFitter()
 	scan(t, data(t, "h200", "poll_5ms.csv.gz"), f.Observe)

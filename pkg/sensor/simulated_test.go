@@ -92,6 +92,9 @@ func (s *simulated) fit(t *testing.T) *sensor.Channel {
 // cases, and no window that is told may be far from the truth. With
 // JOULEPIPE_LONG in the environment it is two hundred sensors.
 func TestIntervals(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	sensors, least, most := 12, 0.75, 1.0
 	if os.Getenv("JOULEPIPE_LONG") != "" {

@@ -12,6 +12,9 @@ import (
 // Each of the counts is near what theory has for an autoregressive series, and the
 // least of them nearest where the series is short for its correlation.
 func TestCountIndependent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("statistics over many runs")
+	}
 	t.Parallel()
 	const n, series = 2000, 100
 	for _, r := range []float64{0, 0.5, 0.9, 0.97} {
