@@ -115,7 +115,7 @@ func (r *reconstruction) observe(x record.Record) {
 		r.tracks[0].stamped(x.TimeNS, x.PowerW)
 	case *record.Counter:
 		if mJ, ok := x.EnergyMilliJ.Get(); ok {
-			r.tracks[1].count(x.BeforeNS/2+x.TimeNS/2, mJ)
+			r.tracks[1].count(x.BeforeNS, x.TimeNS, mJ)
 		}
 	case *record.Sample:
 		if !x.ReadOK {
@@ -169,7 +169,7 @@ func flank(tracks []*track) (memory, flank, step float64) {
 		memory = max(memory, t.response.memory(window))
 		step = min(step, max(t.response.update, min(t.spacing/1e9, 4*t.response.update)))
 	}
-	return memory * 1e9, (memory + 3*step) * 1e9, step * 1e9
+	return memory * 1e9, (memory + step) * 1e9, step * 1e9
 }
 
 // useful are the tracks that say something of power about ns: those that see
@@ -528,6 +528,12 @@ func (r *reconstruction) align() {
 			}
 		}
 	}
+	for c := range r.tracks {
+		if known[c] > 0 && known[c] < 1/(0.005*0.005) {
+			found[c] = r.scan(some, c, known[c])
+		}
+	}
+	each(some, func(_ *solver, p *patch, _ int) { p.shift(r.tracks, found) })
 	slopes, curves := make([][channels]float64, len(some)), make([][channels]float64, len(some))
 	var curve [channels]float64
 	for range 4 {
@@ -571,6 +577,33 @@ func (r *reconstruction) align() {
 		}
 		s.solve(p, p.noise, true, false)
 	})
+}
+
+// scan is about where a channel's delay is likeliest, of those that are known no
+// better than to many milliseconds: what lies next to the first guess need not
+// be the best.
+func (r *reconstruction) scan(some []*patch, c int, known float64) (best float64) {
+	least := math.Inf(1)
+	parts := make([]float64, len(some))
+	for k := -5; k <= 5; k++ {
+		var at [channels]float64
+		at[c] = float64(k) * 0.4 / math.Sqrt(known)
+		each(some, func(s *solver, p *patch, i int) {
+			p.shift(r.tracks, at)
+			parts[i] = math.Inf(1)
+			if l, ok := s.solve(p, p.noise, true, true); ok {
+				parts[i] = l
+			}
+		})
+		sum := at[c] * at[c] * known
+		for _, l := range parts {
+			sum += l
+		}
+		if sum < least {
+			least, best = sum, at[c]
+		}
+	}
+	return best
 }
 
 // shift weighs a patch anew, with each channel's delay found so far and more.

@@ -159,17 +159,28 @@ func likeliest(some []*patch, from noise) noise {
 	return set(at)
 }
 
-// step is how large steps at a patch's edges may be: as the readings
-// range, twice over, for a short burst does not show its height. W.
+// step is how large steps at a patch's edges may be, W: as the readings range,
+// twice over, and more where a reading is a mean over longer than the patch's
+// shortest stretch between two edges, of whose height it shows a part.
 func (p *patch) step() float64 {
 	if len(p.rows) == 0 {
 		return 20
 	}
 	lo, hi := math.Inf(1), math.Inf(-1)
+	mean := math.Inf(1) // s, of the finest readings
 	for i := range p.rows {
-		lo, hi = min(lo, p.rows[i].value), max(hi, p.rows[i].value)
+		r := &p.rows[i]
+		lo, hi = min(lo, r.value), max(hi, r.value)
+		mean = min(mean, r.window+2*p.chains[r.channel].tau)
 	}
-	return 20 + 2*(hi-lo)
+	shortest := math.Inf(1) // s
+	for i := 1; i < len(p.edges); i++ {
+		if d := float64(p.edges[i].ns-p.edges[i-1].ns) / 1e9; d > 0 {
+			shortest = min(shortest, d)
+		}
+	}
+	part := max(1, min(10, mean/shortest))
+	return 20 + 2*(hi-lo)*part
 }
 
 // each calls f for every patch, on all processors.

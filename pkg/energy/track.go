@@ -13,18 +13,19 @@ import (
 // A track is what one channel of one GPU has shown lately: each of its updates
 // once, held repeats left out, with the energy up to it.
 type track struct {
-	name     string
-	response response
-	updates  []update // in order of time
-	clock    ticker
-	late     int64 // readings out of order
-	low      int   // readings below record.FloorW in a row
-	value    float64
-	read     bool
-	lastNS   int64 // of the last read
-	lastMJ   int64
-	spacing  float64 // typical, of updates, ns
-	polled   float64 // typical spacing of reads, s; 0 where readings have stamps of their own
+	name       string
+	response   response
+	updates    []update // in order of time
+	clock      ticker
+	late       int64 // readings out of order
+	low        int   // readings below record.FloorW in a row
+	value      float64
+	read       bool
+	lastNS     int64 // of the last read
+	lastMJ     int64
+	lastBefore int64   // when the call of the last read began
+	spacing    float64 // typical, of updates, ns
+	polled     float64 // typical spacing of reads, s; 0 where readings have stamps of their own
 
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
@@ -201,10 +202,10 @@ func (t *track) stamped(ns int64, w float64) {
 	t.push(ns, t.response.window, w, 0)
 }
 
-// count takes a reading of the energy counter.
-func (t *track) count(ns, mJ int64) {
+// count takes a reading of the energy counter, made between before and ns.
+func (t *track) count(before, ns, mJ int64) {
 	if !t.read {
-		t.read, t.lastNS, t.lastMJ = true, ns, mJ
+		t.read, t.lastNS, t.lastMJ, t.lastBefore = true, ns, mJ, before
 		t.clock.begin(ns)
 		return
 	}
@@ -212,9 +213,9 @@ func (t *track) count(ns, mJ int64) {
 		t.late++
 		return
 	}
-	prev, was := t.lastNS, t.lastMJ
-	t.lastNS, t.lastMJ = ns, mJ
-	made, off, fresh := t.clock.look(prev, ns, mJ != was)
+	since, was := t.lastBefore, t.lastMJ
+	t.lastNS, t.lastMJ, t.lastBefore = ns, mJ, before
+	made, off, fresh := t.clock.look(since, ns, mJ != was)
 	if !fresh || mJ == was {
 		return
 	}

@@ -194,10 +194,10 @@ func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64)
 		say("most of the interval is for want of an instrument response test (nvbaseline response, --sensor)")
 	}
 	a.agree(e, p, m, &tier)
-	if aliased, short := a.aliased(p, m); aliased {
+	if aliased, lost := a.aliased(p, m); aliased {
 		e.Aliased = record.Some(true)
 		at := Estimate
-		if short {
+		if lost {
 			at = Refused
 		}
 		cap(at, "the work repeats in step with a sensor that sees a part of the time only: space it at random")
@@ -347,9 +347,9 @@ func (s *share) witness(tracks []*track, names ...string) (joules, variance floa
 }
 
 // aliased says that the event's work, or events of its kind, come round in step
-// with a sensor that leaves a part of the time unseen, and short that the event
-// takes less than five updates of it.
-func (a *Attributor) aliased(p *pending, m estimated) (aliased, short bool) {
+// with a sensor that leaves a part of the time unseen, and lost that the event
+// takes less than five updates of it, or that each update sees the same part.
+func (a *Attributor) aliased(p *pending, m estimated) (aliased, lost bool) {
 	n := p.event.OutputTokens.Or(0)
 	d := p.event.Duration()
 	for i, b := range p.boards {
@@ -368,7 +368,7 @@ func (a *Attributor) aliased(p *pending, m estimated) (aliased, short bool) {
 			continue
 		}
 		if locked {
-			aliased, short = true, short || d < 5*update
+			aliased, lost = true, lost || d < 5*update
 		}
 		if n < 2 {
 			continue
@@ -378,11 +378,11 @@ func (a *Attributor) aliased(p *pending, m estimated) (aliased, short bool) {
 			ratio := step / update * q
 			off := math.Abs(ratio-math.Round(ratio)) / q
 			if math.Round(ratio) >= 1 && off*q*d/step < 1 {
-				aliased, short = true, short || d < 5*update
+				aliased, lost = true, lost || d < 5*update || q <= 2
 			}
 		}
 	}
-	return aliased, short
+	return aliased, lost
 }
 
 // trackNames are the channels in the order of a reconstruction's tracks.
