@@ -407,29 +407,23 @@ func (a *Attributor) Disordered() int64 {
 
 // judge is the event's energy by the method asked for.
 func (a *Attributor) judge(p *pending) *record.Energy {
-	best := 0
-	if a.opts.Method == Auto {
-		best = a.choose(p)
-	}
-	e := &record.Energy{Method: a.channels[best]}
-	if a.opts.Method == Auto {
-		e.Method = Auto + ":" + e.Method
-	}
 	rules := a.opts.Rules
 	d := p.event.Duration()
-	var joules, operational, clamped, gap, widest float64
-	readings := int64(math.MaxInt64)
+	e := a.spaced(p, 0)
+	if p.untimely {
+		return e
+	}
+	fraction, widest := e.GapFraction.Or(1), e.MaxGapS.Or(d)
+	e.Tier = rules.Tier(d, e.PowerSamples, fraction)
+	var joules, operational, clamped float64
 	known, idle := true, true
 	for i, b := range p.boards {
-		s := &p.spans[i*len(a.channels)+best]
-		readings = min(readings, s.readings())
-		gap = max(gap, s.gapSeconds(seconds(rules.GapS)))
-		widest = max(widest, float64(s.maxGapNS)/1e9)
+		s := &p.spans[i*len(a.channels)]
 		from, to := s.start, s.end
 		if a.opts.Method == TR122 {
 			from, to = s.first, s.last
 		}
-		why := unknown(s, from, to, b.channels[best].line())
+		why := unknown(s, from, to, b.channels[0].line())
 		if why != "" {
 			known = false
 			if len(p.boards) > 1 {
@@ -447,22 +441,6 @@ func (a *Attributor) judge(p *pending) *record.Energy {
 			idle = false
 		}
 	}
-	e.PowerSamples = readings
-	if p.untimely {
-		e.PowerSamples = 0
-		known = false
-		e.Reasons = []string{"the event starts before an earlier one in the file by more than is read ahead: sort the events by t_start_ns"}
-	}
-	fraction := 1.0
-	if d > 0 {
-		fraction = gap / d
-		e.GapFraction = some(fraction)
-	}
-	if !p.untimely {
-		e.MaxGapS = some(widest)
-	}
-	e.Quality = rules.Quality(e.PowerSamples, fraction, widest)
-	e.Tier = rules.Tier(d, e.PowerSamples, fraction)
 	if e.Quality == NoData || !known {
 		e.Quality, e.Tier = NoData, Refused
 	} else {
@@ -471,15 +449,55 @@ func (a *Attributor) judge(p *pending) *record.Energy {
 			e.OperationalJ = some(operational)
 			e.OperationalClamped = some(clamped)
 		}
-		if n := tokens(&p.event); n > 0 {
-			e.JoulesPerToken = some(joules / float64(n))
-			if idle {
-				e.OperationalPerTok = some(operational / float64(n))
-			}
-		}
+		perToken(e, &p.event)
 	}
 	a.explain(e, p, d, fraction, widest)
 	return e
+}
+
+// spaced is what the spacing of a channel's readings, by its place in the
+// channels, says of an event.
+func (a *Attributor) spaced(p *pending, channel int) *record.Energy {
+	e := &record.Energy{Method: a.channels[channel]}
+	if a.opts.Method == Auto {
+		e.Method = Auto + ":" + e.Method
+	}
+	d := p.event.Duration()
+	var gap, widest float64
+	e.PowerSamples = math.MaxInt64
+	for i := range p.boards {
+		s := &p.spans[i*len(a.channels)+channel]
+		e.PowerSamples = min(e.PowerSamples, s.readings())
+		gap = max(gap, s.gapSeconds(seconds(a.opts.Rules.GapS)))
+		widest = max(widest, float64(s.maxGapNS)/1e9)
+	}
+	fraction := 1.0
+	if d > 0 {
+		fraction = gap / d
+		e.GapFraction = some(fraction)
+	}
+	if p.untimely {
+		e.PowerSamples, e.Quality, e.Tier = 0, NoData, Refused
+		e.Reasons = []string{"the event starts before an earlier one in the file by more than is read ahead: sort the events by t_start_ns"}
+		return e
+	}
+	e.MaxGapS = some(widest)
+	e.Quality = a.opts.Rules.Quality(e.PowerSamples, fraction, widest)
+	return e
+}
+
+// perToken divides an event's joules by what it generated or read.
+func perToken(e *record.Energy, x *record.Event) {
+	n := float64(tokens(x))
+	if n == 0 {
+		return
+	}
+	if j, ok := e.Joules.Get(); ok {
+		e.JoulesPerToken = some(j / n)
+	}
+	if j, ok := e.OperationalJ.Get(); ok {
+		e.OperationalPerTok = some(j / n)
+	}
 }
 
 // choose is the best channel that has enough readings on every GPU of the

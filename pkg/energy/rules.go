@@ -75,3 +75,5 @@ func (r Rules) Tier(durationS float64, readings int64, gapFraction float64) stri
 func seconds(s float64) int64 { return int64(math.Round(s * 1e9)) }
 
 func some(v float64) record.Opt[float64] { return record.Some(v) }
+
+type opt = record.Opt[float64]

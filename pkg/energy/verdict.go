@@ -105,8 +105,8 @@ func (s *share) edges() float64 {
 	return variance
 }
 
-// channelsOf names what an estimate rests on.
-func (e *estimated) channelsOf() string {
+// channels names what an estimate rests on.
+func (e *estimated) channels() string {
 	var names []string
 	for c, name := range trackNames {
 		if e.used[c] {
@@ -120,111 +120,91 @@ func (e *estimated) channelsOf() string {
 // interval, and what they are good for. systematic is the part of the interval
 // that repetitions do not take away, one standard deviation.
 func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64) {
-	e = a.judge(p) // the spacing of the readings
-	e.Joules, e.OperationalJ, e.OperationalClamped, e.JoulesPerToken, e.OperationalPerTok = opt{}, opt{}, opt{}, opt{}, opt{}
-	spacing := a.opts.Rules.Tier(p.event.Duration(), e.PowerSamples, e.GapFraction.Or(1))
-	e.Reasons = nil
+	e = a.spaced(p, a.choose(p))
 	if p.untimely {
-		e.Reasons = []string{"the event starts before an earlier one in the file by more than is read ahead: sort the events by t_start_ns"}
-		e.Quality, e.Tier = NoData, Refused
 		return e, 0
 	}
 	d := p.event.Duration()
-	say := func(format string, args ...any) { e.Reasons = append(e.Reasons, fmt.Sprintf(format, args...)) }
+	spacing := a.opts.Rules.Tier(d, e.PowerSamples, e.GapFraction.Or(1))
 	m := a.estimate(p)
-	if named := m.channelsOf(); named != "" {
-		e.Method = Auto + ":" + named
+	if used := m.channels(); used != "" {
+		e.Method = Auto + ":" + used
 	}
 	e.PowerSamples = max(e.PowerSamples, m.readings)
 	e.Quality = a.opts.Rules.Quality(e.PowerSamples, e.GapFraction.Or(1), e.MaxGapS.Or(d))
-	e.Reasons = append(e.Reasons, m.why...)
+	e.Reasons = m.why
 	if why := a.outside(p); why != "" {
-		m.why = append(m.why, why)
-		say("%s", why)
+		e.Reasons = append(e.Reasons, why)
 	}
-	if len(m.why) == 0 && m.seen < leastSeen {
-		m.why = append(m.why, "")
-		say("the readings hold %.2g of one reading's worth of the event, %.2g are needed: repeat it, or measure with a faster channel", m.seen, leastSeen)
+	if len(e.Reasons) == 0 && m.seen < leastSeen {
+		e.Reasons = []string{fmt.Sprintf("the readings hold %.2g of one reading's worth of the event, %.2g are needed: repeat it, or measure with a faster channel", m.seen, leastSeen)}
 	}
+	refused := len(e.Reasons) > 0
 	a.explain(e, p, d, e.GapFraction.Or(0), e.MaxGapS.Or(0))
-	if len(m.why) > 0 {
+	if refused {
 		e.Quality, e.Tier = NoData, Refused
 		return e, 0
 	}
 	sd := math.Sqrt(m.variance + m.shared)
-	ci := z95 * sd
-	gain := a.opts.BoardGain
-	e.CI95J = some(ci)
-	e.AbsoluteCI95J = some(math.Hypot(ci, z95*gain*m.joules))
-	e.GainUncertainty = some(gain)
+	e.Joules, e.CI95J = some(m.joules), some(z95*sd)
+	e.GainUncertainty = some(a.opts.BoardGain)
+	e.AbsoluteCI95J = some(z95 * math.Hypot(sd, a.opts.BoardGain*m.joules))
 	e.OwnInformation = some(m.own)
 	if p.with > 0 {
 		e.SharedWith = record.Some(int64(p.with))
 	}
-	share := math.Inf(1)
-	if m.joules > 0 {
-		share = ci / m.joules
-	}
-	tier := tierOf(share)
-	if tier == Refused {
-		say("the interval is ±%s of the energy: repeat the event, the mean of its kind is narrower", percent(share))
-	}
-	cap := func(t string, format string, args ...any) {
-		if w := worse(tier, t); w != tier {
-			tier = w
+	a.operational(e, p, m.joules, sd)
+	perToken(e, &p.event)
+	a.grade(e, p, m, spacing)
+	return e, math.Sqrt(m.shared)
+}
+
+// grade finds an estimate's tier: as its interval has it, and no better than
+// what else is known allows. spacing is TR122's own tier.
+func (a *Attributor) grade(e *record.Energy, p *pending, m estimated, spacing string) {
+	say := func(format string, args ...any) { e.Reasons = append(e.Reasons, fmt.Sprintf(format, args...)) }
+	noBetter := func(tier string, format string, args ...any) {
+		if w := worse(e.Tier, tier); w != e.Tier {
+			e.Tier = w
 			say(format, args...)
 		}
 	}
-	// What its kind tells is no better than its own readings would be, but an
-	// estimate at least.
-	if alone := tierOf(z95 * math.Sqrt(m.alone+m.shared) / m.joules); m.own < 0.8 && worse(alone, tier) != tier {
-		if m.own < 0.5 && worse(alone, Estimate) == alone {
-			alone = Estimate
-		} else if worse(alone, Analysis) == alone {
-			alone = Analysis
+	share := math.Inf(1)
+	if m.joules > 0 {
+		share = e.CI95J.V / m.joules
+	}
+	if e.Tier = tierOf(share); e.Tier == Refused {
+		say("the interval is ±%s of the energy: repeat the event, the mean of its kind is narrower", percent(share))
+	}
+	if m.own < 0.8 {
+		// What its kind tells is no better than its own readings would be, but
+		// an estimate, or good for analysis where most of it is its own.
+		least := Analysis
+		if m.own < 0.5 {
+			least = Estimate
 		}
-		cap(alone, "%s of the number is the mean of its kind, not its own", percent(1-m.own))
+		if alone := tierOf(z95 * math.Sqrt(m.alone+m.shared) / m.joules); worse(alone, least) == least {
+			least = alone
+		}
+		noBetter(least, "%s of the number is the mean of its kind, not its own", percent(1-m.own))
 	}
-	if e.GapFraction.Or(1) >= a.opts.Rules.RefuseFraction {
-		cap(Estimate, "%s of the event lies in gaps of the readings", percent(e.GapFraction.Or(1)))
+	if fraction := e.GapFraction.Or(1); fraction >= a.opts.Rules.RefuseFraction {
+		noBetter(Estimate, "%s of the event lies in gaps of the readings", percent(fraction))
 	} else if spacing != Billable {
-		cap(Analysis, "billable needs more than %g s and %d readings", a.opts.Rules.BillableS, a.opts.Rules.BillableReadings)
+		noBetter(Analysis, "billable needs more than %g s and %d readings", a.opts.Rules.BillableS, a.opts.Rules.BillableReadings)
 	}
-	if tier != Billable && m.untold > (m.variance+m.shared)/2 {
+	if e.Tier != Billable && m.untold > (m.variance+m.shared)/2 {
 		say("most of the interval is for want of an instrument response test (nvbaseline response, --sensor)")
 	}
-	a.agree(e, p, m, &tier)
+	a.agree(e, p, m, noBetter)
 	if aliased, lost := a.aliased(p, m); aliased {
 		e.Aliased = record.Some(true)
 		at := Estimate
 		if lost {
 			at = Refused
 		}
-		cap(at, "the work repeats in step with a sensor that sees a part of the time only: space it at random")
+		noBetter(at, "the work repeats in step with a sensor that sees a part of the time only: space it at random")
 	}
-	e.Tier = tier
-	if tier == Refused {
-		e.Quality = worseQuality(e.Quality)
-	}
-	e.Joules = some(m.joules)
-	a.operational(e, p, m.joules, sd)
-	if n := tokens(&p.event); n > 0 {
-		e.JoulesPerToken = some(m.joules / float64(n))
-		if op, ok := e.OperationalJ.Get(); ok {
-			e.OperationalPerTok = some(op / float64(n))
-		}
-	}
-	return e, math.Sqrt(m.shared)
-}
-
-type opt = record.Opt[float64]
-
-// worseQuality keeps a quality from saying good of what is refused.
-func worseQuality(q string) string {
-	if q == Good {
-		return Gappy
-	}
-	return q
 }
 
 // tierOf is what a number with that relative half-width is good for.
@@ -281,12 +261,8 @@ func (s *span) fateless() bool {
 }
 
 // agree compares the event's two witnesses: power readings added up, and the
-// energy counter.
-func (a *Attributor) agree(e *record.Energy, p *pending, m estimated, tier *string) {
-	cap := func(format string, args ...any) {
-		*tier = worse(*tier, Estimate)
-		e.Reasons = append(e.Reasons, fmt.Sprintf(format, args...))
-	}
+// energy counter; and both with the model.
+func (a *Attributor) agree(e *record.Energy, p *pending, m estimated, noBetter func(tier, format string, args ...any)) {
 	var power, powerVar, counter, counterVar float64
 	for i, b := range p.boards {
 		s := p.shares[i]
@@ -304,20 +280,19 @@ func (a *Attributor) agree(e *record.Energy, p *pending, m estimated, tier *stri
 	e.IntegratedJ, e.IntegratedCI95J = some(power), some(z95*math.Sqrt(powerVar))
 	e.CounterJ, e.CounterCI95J = some(counter), some(z95*math.Sqrt(counterVar))
 	if off := math.Abs(power - m.joules); off > 3*math.Sqrt(powerVar+m.variance+m.shared) && off > 0.03*m.joules {
-		cap("the model of the sensors says %.4g J and the readings as they are %.4g J, further apart than their intervals allow: power may have stepped inside the event", m.joules, power)
+		noBetter(Estimate, "the model of the sensors says %.4g J and the readings as they are %.4g J, further apart than their intervals allow: power may have stepped inside the event", m.joules, power)
 	}
 	if len(p.boards) == 1 {
 		p.boards[0].power.mismatch.add(p.event.Duration(), power, counter)
 	}
 	for _, b := range p.boards {
-		if b.power.disagree && *tier == Billable {
-			*tier = Analysis
-			e.Reasons = append(e.Reasons, "power readings and energy counter disagree over the run: see the agreement record")
+		if b.power.disagree {
+			noBetter(Analysis, "power readings and energy counter disagree over the run: see the agreement record")
 		}
 	}
 	sd := math.Sqrt(powerVar + counterVar)
 	if math.Abs(power-counter) > 3*sd && math.Abs(power-counter) > 0.03*math.Abs(counter) {
-		cap("power readings add up to %.4g J and the energy counter says %.4g J, further apart than their intervals allow", power, counter)
+		noBetter(Estimate, "power readings add up to %.4g J and the energy counter says %.4g J, further apart than their intervals allow", power, counter)
 	}
 }
 
