@@ -445,7 +445,7 @@ func TestAbsentChannelHoldsNothingBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range int64(60_000) {
+	for i := range int64(26_000) {
 		ns := i * 100 * ms
 		if i%10 == 0 {
 			if err := a.Event(event("e", ns+10*ms, ns+510*ms)); err != nil {

@@ -151,6 +151,9 @@ func (r *recording) only(channel string) *recording {
 // offset are found on one recording, steps of 6 s, and events are scored on
 // another, a square wave of 50 ms. (The two recordings differ by 0.4 % in gain.)
 func TestExternalMeter(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long, and with nothing in it that runs at the same time but what TestBursts has")
+	}
 	t.Parallel()
 	steps, square := external(t, "rtx3090-steps"), external(t, "rtx3090-square")
 	// How the channels follow the power is found on the steps as well.
