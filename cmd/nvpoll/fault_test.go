@@ -195,7 +195,8 @@ func TestInterruptWhileHung(t *testing.T) {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
 			p := startStub(t, []string{"gpus 2", "@0.3 delay_ms nvmlDeviceGetPowerUsage 0 600000"}, "--channels", "sample")
-			p.wait(func(text []byte) bool { return bytes.Count(text, []byte(`"gpu":1,"tick"`)) > 10 })
+			// Long after 0.3 s, when GPU 0 hangs.
+			p.wait(func(text []byte) bool { return bytes.Count(text, []byte(`"gpu":1,"tick"`)) > 20 })
 			p.cmd.Process.Signal(sig)
 			if err := p.cmd.Wait(); err != nil {
 				t.Errorf("%v\n%s", err, p.stderr.String())
