@@ -92,12 +92,12 @@ func (r *Run) energy(p *page) {
 	default:
 		r.summaries(p)
 	}
-	t := columns("Event", "Phase", ">Batch", ">Duration, s", ">Readings", ">In gaps", ">J", ">Above idle, J", "Quality", "Tier", "By")
+	t := columns("Event", "Phase", ">Batch", ">Duration, s", ">Readings", ">In gaps", ">J", ">± 95 %", ">Above idle, J", "Quality", "Tier", "By")
 	for i := range r.Events[:min(len(r.Events), eventsShown)] {
 		e := &r.Events[i]
 		cells := []string{code(e.ID), code(e.Phase), optionalCount(e.BatchSize), fixed(e.Duration(), 3)}
 		if j := e.Energy; j != nil {
-			cells = append(cells, count(j.PowerSamples), optionalPercent(j.GapFraction), optional(j.Joules), optional(j.OperationalJ),
+			cells = append(cells, count(j.PowerSamples), optionalPercent(j.GapFraction), optional(j.Joules), optional(j.CI95J), optional(j.OperationalJ),
 				text(j.Quality), text(j.Tier), text(j.Method))
 		} else {
 			cells = append(cells, slices.Repeat([]string{absent}, len(t.heads)-len(cells))...)
@@ -113,7 +113,7 @@ func (r *Run) energy(p *page) {
 }
 
 func (r *Run) summaries(p *page) {
-	t := columns("Work", ">n", ">Mean, s", ">Mean, J", ">σ, J", ">Above idle, J", ">J/token", ">Tokens/s", ">W", "Quality", "Tier")
+	t := columns("Work", ">n", ">Mean, s", ">Mean, J", ">± 95 %", ">σ, J", ">Above idle, J", ">J/token", ">Tokens/s", ">W", "Quality", "Tier")
 	shown := r.Summaries[:min(len(r.Summaries), summariesShown)]
 	for i := range shown {
 		s := &shown[i]
@@ -121,7 +121,7 @@ func (r *Run) summaries(p *page) {
 		if s.Events > 0 {
 			mean = fixed(s.DurationS/float64(s.Events), 3)
 		}
-		t.row(work(s), count(s.Events), mean, optional(s.EnergyMeanJ), optional(s.EnergyStdJ), optional(s.OperationalMeanJ), optional(s.JoulesPerToken),
+		t.row(work(s), count(s.Events), mean, optional(s.EnergyMeanJ), optional(s.CI95J), optional(s.EnergyStdJ), optional(s.OperationalMeanJ), optional(s.JoulesPerToken),
 			optional(s.TokensPerSecond), optional(s.PowerMeanW), tallied(s.Quality, energy.Good, energy.Gappy, energy.NoData), tiers(s))
 	}
 	which := "By phase, model and batch size"

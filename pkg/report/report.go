@@ -226,7 +226,9 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 			}
 			r.Events = append(r.Events, e)
 		case *record.Summary:
-			r.Summaries = append(r.Summaries, *rec)
+			if rec.Over == "" { // what is over all batches has no joules of its own
+				r.Summaries = append(r.Summaries, *rec)
+			}
 		}
 	})
 }
