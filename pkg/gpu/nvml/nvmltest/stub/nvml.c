@@ -267,7 +267,8 @@ static nvmlReturn_t enter(const char *function, const nvmlDevice_t *device) {
         double s = number(l, 0) / 1e3;
         struct timespec ts = {(time_t)s, (long)((s - (time_t)s) * 1e9)};
         pthread_mutex_unlock(&lock);
-        nanosleep(&ts, NULL);
+        // A signal to the process may come to this thread.
+        while (nanosleep(&ts, &ts) != 0 && errno == EINTR) {}
         pthread_mutex_lock(&lock);
     }
     nvmlReturn_t ret = scripted(function, gpu);
