@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -265,5 +266,19 @@ func write(c *cli.Context, h *record.Header, do func(load.Emit) error) error {
 	if err := out.Write(&record.End{Records: n}); err != nil {
 		return out.Abort(err)
 	}
-	return out.Close()
+	return errors.Join(out.Close(), tooHot(c))
+}
+
+// tooHot is the thermal trip for which nvsoak ends the load, nil when none is
+// why it ends. Nvsoak writes the reason into the file before it sends the signal.
+func tooHot(c *cli.Context) error {
+	file := c.Getenv("JOULEPIPE_TRIP_FILE")
+	if file == "" || c.Ctx.Err() == nil {
+		return nil
+	}
+	why, err := os.ReadFile(file)
+	if err != nil || len(why) == 0 {
+		return nil // ended for something else
+	}
+	return cli.Errorf(cli.ExitThermalTrip, "ended by nvsoak, too hot: %s", strings.TrimSpace(string(why)))
 }

