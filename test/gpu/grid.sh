@@ -6,20 +6,22 @@
 #
 #   grid.sh [SECONDS_AT_100MS [SECONDS_AT_10MS]]     600 and 120; SHORT=1: 2 minutes in all
 #
-# LOAD is the command that loads the GPU for the seconds it gets as argument.
+# LOAD is the command that loads the GPU for the seconds it gets as argument. The
+# traces stay in KEEP where that names a folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [ "${SHORT:-}" = 1 ]; then slow=45 fast=25 kilo=10; else slow=600 fast=120 kilo=20; fi
 slow=${1:-$slow} fast=${2:-$fast}
 load=${LOAD:-python3 scripts/torch_load.py matmul}
-out=$(mktemp -d)
+out=${KEEP:-$(mktemp -d)}
+mkdir -p "$out"
 
 $load $((slow + fast + kilo + 90)) &
 loader=$!
 poller=
 stop() {
   kill "$loader" $poller 2>/dev/null || true
-  rm -rf "$out"
+  [ -n "${KEEP:-}" ] || rm -rf "$out"
 }
 trap stop EXIT
 
