@@ -2,6 +2,7 @@ package thermal
 
 import (
 	"math"
+	"sort"
 	"time"
 
 	"joulepipe/pkg/stats"
@@ -12,18 +13,21 @@ type heating struct {
 	limit     float64 // °C
 	low, high float64 // ends of the limit's 95 % interval
 	tauS      float64
-	remaining float64 // limit − T at the window's end
+	rise      float64 // limit − T at the beginning
+	remaining float64 // limit − T at the end
 }
 
 const (
 	bins     = 150  // that a history has at most
 	fewest   = 30   // bins that are fitted
 	slowest  = 10.0 // minutes: the longest time constant that a cooler is believed to have
+	over     = 6.0  // time constants, after which a rise is over,
+	gone     = 4.0  // and after which what it leaves is looked at by itself
 	together = 5    // bins one after another,
 	misfit   = 0.15 // that lie so many quanta out of their intervals in the mean, are of no exponential
 	taus     = 30   // time constants that are tried
 	widest   = 10.0 // °C: an interval wider than this predicts nothing
-	farthest = 2.5  // °C from the last reading, where the longest time constant fits as well
+	farthest = 3.0  // °C from the last reading, where the longest time constant fits as well
 	// position is the share of a quantum that holds the temperature of readings
 	// that stand still with 95 %: where in it they are is not known.
 	position = 1.0
@@ -79,14 +83,37 @@ func predict(h *history, w *window, quantum float64) *heating {
 	for _, b := range h.bins {
 		f.add(b)
 	}
-	if p := f.predict(quantum); p != nil {
+	if p := f.beyond(quantum); p != nil {
 		return p
 	}
 	f = &fit{half: position * quantum / 2, width: float64(w.stepNS) / float64(time.Minute)}
 	for p := range w.all {
 		f.add(bin{p.ns / float64(time.Minute), p.sum, p.n})
 	}
-	return f.predict(quantum)
+	return f.beyond(quantum)
+}
+
+// beyond is the prediction of all bins, or where the rise is over in them and
+// those after it still move, of these. A die that follows its load in seconds
+// says nothing of the heat sink below it, which drifts for minutes.
+func (f *fit) beyond(quantum float64) *heating {
+	p := f.predict(quantum)
+	if p == nil {
+		return nil
+	}
+	length := f.x[len(f.x)-1] - f.x[0]
+	if length*60 < over*p.tauS || math.Abs(p.rise) <= quantum {
+		return p
+	}
+	from := sort.SearchFloat64s(f.x, f.x[0]+gone*p.tauS/60)
+	rest := &fit{half: f.half, width: f.width}
+	for i, x := range f.x[from:] {
+		rest.x, rest.y = append(rest.x, x-f.x[from]), append(rest.y, f.y[from+i])
+	}
+	if r := rest.predict(quantum); r != nil {
+		return r
+	}
+	return p
 }
 
 // predict fits the exponential. A reading that was rounded is an interval, in
@@ -134,7 +161,7 @@ func (f *fit) predict(quantum float64) *heating {
 	}
 	h := &heating{
 		limit: top.limit, low: top.limit, high: top.limit, tauS: 60 * top.tau,
-		remaining: -top.rise * top.decay[n-1],
+		rise: top.rise, remaining: -top.rise * top.decay[n-1],
 	}
 	for k, c := range tried {
 		if c.loss > highest {
