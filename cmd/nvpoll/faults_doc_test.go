@@ -21,7 +21,7 @@ func TestFaultsAreTested(t *testing.T) {
 	}
 	tests := map[string]map[string]bool{} // directory → names
 	named := regexp.MustCompile("`([a-z/]+)\\.(Test\\w+)`")
-	script := regexp.MustCompile("`(\\w+\\.txtar)`")
+	script := regexp.MustCompile("`(\\w+)/(\\w+\\.txtar)`")
 	faults := 0
 	for line := range strings.Lines(string(text)) {
 		cells := strings.Split(line, "|")
@@ -41,7 +41,7 @@ func TestFaultsAreTested(t *testing.T) {
 		}
 		for _, m := range script.FindAllStringSubmatch(cells[4], -1) {
 			proofs++
-			if _, err := os.Stat(filepath.Join("testdata/script", m[1])); err != nil {
+			if _, err := os.Stat(filepath.Join(root, "cmd", m[1], "testdata/script", m[2])); err != nil {
 				t.Errorf("%v, which proves: %s", err, cells[1])
 			}
 		}

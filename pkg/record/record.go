@@ -125,6 +125,7 @@ type Sample struct {
 	PowerInstantW   Opt[float64] `json:"power_instant_w,omitzero"`  // NVML field 186
 	PowerAverageW   Opt[float64] `json:"power_average_w,omitzero"`  // NVML field 185
 	TempC           Opt[float64] `json:"temp_c,omitzero"`           // core, degrees Celsius
+	MemTempC        Opt[float64] `json:"mem_temp_c,omitzero"`       // memory, NVML field 82
 	SMClockMHz      Opt[int64]   `json:"sm_clock_mhz,omitzero"`     //
 	MemClockMHz     Opt[int64]   `json:"mem_clock_mhz,omitzero"`    //
 	UtilGPU         Opt[int64]   `json:"util_gpu,omitzero"`         // per cent of the time
@@ -195,6 +196,8 @@ type Soak struct {
 	TempStartC      Opt[float64]    `json:"temp_start_c,omitzero"`
 	TempEndC        Opt[float64]    `json:"temp_end_c,omitzero"`
 	TempMaxC        Opt[float64]    `json:"temp_max_c,omitzero"`
+	MemTempC        Opt[float64]    `json:"mem_temp_c,omitzero"` // of the memory, where there is a sensor
+	MemTempMaxC     Opt[float64]    `json:"mem_temp_max_c,omitzero"`
 	WindowS         Opt[float64]    `json:"window_s,omitzero"`
 	SlopeCPerMin    Opt[float64]    `json:"slope_c_per_min,omitzero"`
 	SlopeCI95       Opt[float64]    `json:"slope_ci95,omitzero"` // half-width, °C/min

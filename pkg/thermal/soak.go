@@ -167,6 +167,7 @@ type gpu struct {
 	crossings            crossings
 	history              history
 	first, last, hottest float64
+	memory, memoryMax    record.Opt[float64] // °C of the memory
 	seen                 bool
 	readNS               int64 // last reading
 	stepNS               int64 // next record
@@ -224,6 +225,9 @@ func (s *Soak) Observe(r *record.Sample) *record.Soak {
 		g.restart(r.TimeNS)
 	}
 	g.readNS, g.last, g.hottest = r.TimeNS, c, max(g.hottest, c)
+	if g.memory = r.MemTempC; g.memory.OK {
+		g.memoryMax = record.Some(max(g.memoryMax.Or(g.memory.V), g.memory.V))
+	}
 	g.grid.add(c)
 	g.throttle.observe(r)
 	g.hysteresis.observe(r, g.grid.quantum())
@@ -518,7 +522,7 @@ func (s *Soak) Finish() []*record.Soak {
 		r := s.record(index, g, s.end)
 		r.Final, r.Reason, r.Rule = true, s.reason, g.verdict.rule
 		r.TempStartC, r.TempEndC, r.TempMaxC = record.Some(g.first), record.Some(g.last), record.Some(g.hottest)
-		r.MaxSlopeCPerMin = g.steepest
+		r.MemTempMaxC, r.MaxSlopeCPerMin = g.memoryMax, g.steepest
 		g.throttle.tell(r, true)
 		g.hysteresis.tell(r)
 		finals = append(finals, r)
@@ -533,7 +537,7 @@ func (s *Soak) record(index int, g *gpu, state string) *record.Soak {
 	r := &record.Soak{
 		TimeNS: record.Some(s.nowNS), GPU: index, State: state, DurationS: s.elapsed().Seconds(),
 		SlopeCPerMin: g.verdict.slope, SlopeCI95: g.verdict.ci,
-		Trips: s.trips, QuantumC: record.Some(g.grid.quantum()),
+		MemTempC: g.memory, Trips: s.trips, QuantumC: record.Some(g.grid.quantum()),
 		PowerDrift: g.verdict.drift, PowerDriftCI95: g.verdict.driftCI,
 	}
 	if g.verdict.slope.OK {

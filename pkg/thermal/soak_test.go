@@ -530,3 +530,22 @@ func ExampleSoak() {
 	}
 	// Output: equilibrium after 300 s, 0.0 ± 0.3 °C/min
 }
+
+// The memory's temperature is told beside the core's, where it was read.
+func TestMemoryTemperature(t *testing.T) {
+	t.Parallel()
+	samples := sensor{true: heating(40, 60, 90)}.samples(0, 700)
+	for i, r := range samples {
+		if i%2 == 0 {
+			r.MemTempC = record.Some(r.TempC.V + 9)
+		}
+	}
+	samples[1000].MemTempC = record.Some(95.0)
+	out := soak(t, thermal.DefaultOptions(), samples)
+	if got := out.last().MemTempMaxC; got != record.Some(95.0) {
+		t.Errorf("at most %v °C, want 95", got)
+	}
+	if r := soak(t, thermal.DefaultOptions(), sensor{true: heating(40, 60, 90)}.samples(0, 700)).last(); r.MemTempC.OK || r.MemTempMaxC.OK {
+		t.Errorf("a memory temperature that nobody read: %+v", r)
+	}
+}

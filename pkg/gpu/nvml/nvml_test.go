@@ -301,10 +301,11 @@ func TestMissingSymbols(t *testing.T) {
 	}{
 		{"samples", []string{"nvmlDeviceGetSamples"}, map[string]string{"power": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
 		{"fields", []string{"nvmlDeviceGetFieldValues"},
-			map[string]string{"instant": "NVML_ERROR_FUNCTION_NOT_FOUND", "average": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
+			map[string]string{"instant": "NVML_ERROR_FUNCTION_NOT_FOUND", "average": "NVML_ERROR_FUNCTION_NOT_FOUND", "mem_temp_c": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
 		{"usage", []string{"nvmlDeviceGetPowerUsage"}, nil},
 		{"power", []string{"nvmlDeviceGetPowerUsage", "nvmlDeviceGetFieldValues"}, map[string]string{
-			"sample": "NVML_ERROR_FUNCTION_NOT_FOUND", "instant": "NVML_ERROR_FUNCTION_NOT_FOUND", "average": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
+			"sample": "NVML_ERROR_FUNCTION_NOT_FOUND", "instant": "NVML_ERROR_FUNCTION_NOT_FOUND", "average": "NVML_ERROR_FUNCTION_NOT_FOUND",
+			"mem_temp_c": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
 		{"energy", []string{"nvmlDeviceGetTotalEnergyConsumption"}, map[string]string{"counter": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
 		{"gpm", []string{"nvmlGpmMetricsGet"}, map[string]string{"gpm": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
 		{"event_reasons", []string{"nvmlDeviceGetCurrentClocksEventReasons"}, nil},

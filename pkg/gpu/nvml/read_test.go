@@ -23,7 +23,7 @@ import (
 
 func TestReadSample(t *testing.T) {
 	_, g := openGPU(t,
-		"power_mw 0 123456", "instant_mw 0 234567", "average_mw 0 345678", "temp_c 0 61",
+		"power_mw 0 123456", "instant_mw 0 234567", "average_mw 0 345678", "temp_c 0 61", "mem_temp_c 0 67",
 		"sm_mhz 0 1980", "mem_mhz 0 3201", "util_gpu 0 98", "util_mem 0 43", "vram_used_mib 0 70000.5",
 		"reasons 0 68", "pstate 0 2")
 	s := record.Sample{
@@ -43,7 +43,7 @@ func TestReadSample(t *testing.T) {
 	want := record.Sample{
 		Tick: record.Some[int64](7), DtS: record.Some(0.1), LateUS: record.Some(50.0),
 		PowerW: record.Some(123.456), PowerInstantW: record.Some(234.567), PowerAverageW: record.Some(345.678),
-		TempC: record.Some(61.0), SMClockMHz: record.Some[int64](1980), MemClockMHz: record.Some[int64](3201),
+		TempC: record.Some(61.0), MemTempC: record.Some(67.0), SMClockMHz: record.Some[int64](1980), MemClockMHz: record.Some[int64](3201),
 		UtilGPU: record.Some[int64](98), UtilMem: record.Some[int64](43), VRAMUsedMB: record.Some(70000.5),
 		ThrottleReasons: record.Some[uint64](68), PState: record.Some[int64](2), ReadOK: true,
 	}
@@ -264,7 +264,7 @@ func TestProbedOnce(t *testing.T) {
 	n := s.calls()
 	for call, want := range map[string]int{
 		"nvmlDeviceGetUtilizationRates": 1, "nvmlDeviceGetTotalEnergyConsumption": 1, "nvmlGpmQueryDeviceSupport": 1,
-		"nvmlGpmSampleGet": 0, "nvmlDeviceGetTemperature": 5, "nvmlDeviceGetPowerUsage": 6, "nvmlDeviceGetFieldValues": 7, // once for the module's power
+		"nvmlGpmSampleGet": 0, "nvmlDeviceGetTemperature": 5, "nvmlDeviceGetPowerUsage": 6, "nvmlDeviceGetFieldValues": 13, // twice a sample, and once for the module's power
 	} {
 		if n[call] != want {
 			t.Errorf("%d calls of %s, want %d", n[call], call, want)

@@ -49,6 +49,7 @@ func newSampler(d *Device) sampler {
 	}
 	s.readings = []reading{
 		{d.lookUp("nvmlDeviceGetTemperature"), "temp_c", readTemperature},
+		{values, "mem_temp_c", readMemoryTemperature},
 		{d.lookUp("nvmlDeviceGetClockInfo"), "sm_clock_mhz", readSMClock},
 		{d.lookUp("nvmlDeviceGetClockInfo"), "mem_clock_mhz", readMemClock},
 		{d.lookUp("nvmlDeviceGetUtilizationRates"), "util_gpu", readUtilization},
@@ -169,6 +170,19 @@ func fail(s *record.Sample, err gpu.Error) {
 func readTemperature(d nv.Device, s *record.Sample) nv.Return {
 	v, ret := d.GetTemperature(nv.TEMPERATURE_GPU)
 	s.TempC = record.Opt[float64]{V: float64(v), OK: ret == nv.SUCCESS}
+	return ret
+}
+
+func readMemoryTemperature(d nv.Device, s *record.Sample) nv.Return {
+	v := [...]nv.FieldValue{{FieldId: nv.FI_DEV_MEMORY_TEMP}}
+	ret := d.GetFieldValues(v[:])
+	if ret == nv.SUCCESS {
+		ret = nv.Return(v[0].NvmlReturn)
+	}
+	if ret == nv.SUCCESS {
+		c, ok := number(v[0].Value, nv.ValueType(v[0].ValueType))
+		s.MemTempC = record.Opt[float64]{V: c, OK: ok && c > 0} // some boards without a sensor answer 0
+	}
 	return ret
 }
 

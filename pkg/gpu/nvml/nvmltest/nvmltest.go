@@ -30,7 +30,7 @@
 // The other numbers are, with their units in their names: instant_mw and
 // average_mw (power_mw where they are not given), module_mw (not supported
 // where it is not given), limit_mw, default_limit_mw,
-// temp_c, slowdown_c, shutdown_c, sm_mhz, mem_mhz, util_gpu, util_mem,
+// temp_c, mem_temp_c, slowdown_c, shutdown_c, sm_mhz, mem_mhz, util_gpu, util_mem,
 // vram_used_mib, vram_total_mib, reasons, pstate, energy_mj, mig, persistence,
 // arch, gpm_supported, and gpm_N for the GPM metric N. A line that makes no
 // sense ends the process with a message.

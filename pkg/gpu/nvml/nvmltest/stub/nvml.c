@@ -37,6 +37,7 @@ static const char defaults[] =
     "persistence * 1\n"
     "power_mw * 79000\n"
     "temp_c * 31\n"
+    "mem_temp_c * 35\n"
     "sm_mhz * 345\n"
     "mem_mhz * 3201\n"
     "util_gpu * 0\n"
@@ -477,9 +478,11 @@ EXPORT nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvm
         nvmlFieldValue_t *v = &values[i];
         char name[32];
         snprintf(name, sizeof name, "field:%u", v->fieldId);
-        const char *key = v->fieldId == NVML_FI_DEV_POWER_INSTANT ? "instant_mw" : "average_mw";
+        const char *key = v->fieldId == NVML_FI_DEV_POWER_INSTANT   ? "instant_mw"
+                          : v->fieldId == NVML_FI_DEV_MEMORY_TEMP ? "mem_temp_c"
+                                                                  : "average_mw";
         v->nvmlReturn = scripted(name, gpu);
-        if (v->fieldId != NVML_FI_DEV_POWER_INSTANT && v->fieldId != NVML_FI_DEV_POWER_AVERAGE)
+        if (v->fieldId != NVML_FI_DEV_POWER_INSTANT && v->fieldId != NVML_FI_DEV_POWER_AVERAGE && v->fieldId != NVML_FI_DEV_MEMORY_TEMP)
             v->nvmlReturn = NVML_ERROR_INVALID_ARGUMENT;
         if (v->scopeId == NVML_POWER_SCOPE_MODULE && find("module_mw", NULL, gpu))
             key = "module_mw";
