@@ -25,35 +25,13 @@ type Clock interface {
 }
 
 // System is the machine's clock: [Now], and sleeps to an absolute time, which
-// on Linux are clock_nanosleep with TIMER_ABSTIME. Within [Precise] they end
-// some tens of microseconds late.
+// on Linux end some tens of microseconds late.
 func System() Clock { return system{} }
 
 type system struct{}
 
 func (system) Now() int64          { return Now() }
 func (system) SleepUntil(ns int64) { sleepUntil(ns) }
-
-// nap sleeps until some milliseconds before ns, or until ctx ends. It leaves
-// the thread to the runtime meanwhile: one that sleeps in the kernel has the
-// runtime look after it dozens of times before it lets it be, after each of the
-// slices in which a long sleep would have to look for its end.
-func (system) nap(ctx context.Context, ns int64) {
-	d := time.Duration(ns-Now()) - wakeful
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// wakeful is how long before its end a sleep is the kernel's; the runtime's own
-// timers are up to a millisecond late.
-const wakeful = 2500 * time.Microsecond
 
 // Now is the monotonic time in nanoseconds.
 func Now() int64 { return now() }
@@ -93,11 +71,6 @@ func BootID() string { return bootID() }
 // ok is false where the system does not say.
 func CPUTime() (d time.Duration, ok bool) { return cpuTime() }
 
-// Precise runs f on an operating system thread of its own whose sleeps the
-// kernel does not round: on Linux the thread's timer slack is 1 ns for the time
-// being, instead of 50 µs.
-func Precise(f func()) { precise(f) }
-
 // slice is how long [Sleep] goes without looking whether it was cancelled.
 const slice = 50 * time.Millisecond
 
@@ -113,8 +86,8 @@ func Sleep(ctx context.Context, c Clock, ns int64) error {
 		if now >= ns {
 			return nil
 		}
-		if s, ok := c.(system); ok && ns-now > 2*int64(slice) {
-			s.nap(ctx, ns)
+		if _, ok := c.(system); ok && ns-now > 2*int64(slice) {
+			sleep(ctx, ns)
 			continue
 		}
 		// A remainder shorter than a slice joins the last one: no wake-up comes

@@ -3,7 +3,7 @@
 package clock
 
 import (
-	"runtime"
+	"context"
 	"time"
 )
 
@@ -13,10 +13,14 @@ func sleepUntil(ns int64) {
 	}
 }
 
-func precise(f func()) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	f()
+// sleep sleeps until ns or until ctx ends.
+func sleep(ctx context.Context, ns int64) {
+	t := time.NewTimer(time.Duration(ns - now()))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 func bootID() string { return "" }

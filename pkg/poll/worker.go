@@ -25,7 +25,7 @@ type worker struct {
 func (w *worker) run(ctx context.Context) {
 	switch w.channel {
 	case gpu.Sample:
-		clock.Precise(func() { w.sample(ctx) })
+		w.sample(ctx)
 	case gpu.Power:
 		w.slow(ctx, w.power())
 	case gpu.Counter:
