@@ -20,7 +20,7 @@ DEVICE_TOOLS := nvpoll nvload
 TOOLS := $(DEVICE_TOOLS) nvbaseline nvattrib nvsoak nvreport
 BINS  := $(TOOLS:%=bin/%)
 
-.PHONY: help build study setup test race bench bench-peers fuzz lint man install clean $(BINS)
+.PHONY: help build study setup test race bench bench-peers fuzz ptx lint man install clean $(BINS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,9 +41,10 @@ bin/gridloop: test/grid/gridloop.c
 study: build ## the whole study, on the GPU if there is one, else on a simulated one (OUT=runs/study)
 	@scripts/physics.sh --auto --quick --force $(OUT)
 
-# Python checks the arithmetic from outside; a clean Debian has none.
-setup: ## what the tests need besides Go: python3 and git
-	@for p in python3 git; do command -v $$p >/dev/null && continue; \
+# Python checks the arithmetic from outside, g++ runs the GPU kernels on the CPU; a
+# clean Debian has neither.
+setup: ## what the tests need besides Go: python3, git and g++
+	@for p in python3 git g++; do command -v $$p >/dev/null && continue; \
 	  [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	  $$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$p; done
 
@@ -66,6 +67,18 @@ fuzz: ## every fuzz target for FUZZTIME
 	  for f in $$($(GO) test -list '^Fuzz' ./$$dir | grep '^Fuzz'); do \
 	    echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir; \
 	  done; done
+
+# Clang needs no CUDA toolkit for this, and writes PTX that drivers have understood
+# since 2020; what nvcc 13 writes only those of 2025 do. The first line says what the text was made
+# of, and what it was, so that a test can tell when one of them was changed alone.
+CUDA_CC ?= clang-16 -x cuda --cuda-device-only --cuda-gpu-arch=sm_80 -nocudainc -nocudalib -O3 -S
+ptx: ## the GPU kernels, from their CUDA C (CUDA_CC='nvcc -ptx -arch=compute_80')
+	@cd pkg/cuda/kernels; for source in *.cu; do \
+	  $(CUDA_CC) -std=c++17 -o ptx.new $$source; \
+	  sed -i '/^[[:space:]]*\/\//d; /^$$/d' ptx.new; \
+	  { echo "// of $$(cat device.h $$source | sha256sum | cut -c-64), text $$(sha256sum <ptx.new | cut -c-64)"; cat ptx.new; } >$${source%.cu}.ptx; \
+	  rm ptx.new; \
+	done
 
 lint: ## gofmt, go vet, staticcheck, go mod tidy
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed: $$out"; exit 1; }
