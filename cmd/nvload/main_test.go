@@ -6,6 +6,8 @@ import (
 	"joulepipe/pkg/cli/clitest"
 )
 
-func TestMain(m *testing.M) { clitest.Main(m, map[string]func(){"nvload": main}) }
+func TestMain(m *testing.M) {
+	clitest.Main(m, map[string]func(){"nvload": main, "completions": completions})
+}
 
 func TestScript(t *testing.T) { clitest.Run(t) }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -75,51 +74,6 @@ func response(c *cli.Context) error {
 	}
 	return onDevice(c, func(load.Board) load.Plan {
 		return load.Response{Steps: c.Int("steps"), Update: c.Duration("update"), Seed: c.Uint64("seed"), Kernel: kernel}.Plan()
-	})
-}
-
-func infer(c *cli.Context) error {
-	f := load.Infer{
-		Prompt: c.Int("context"), Gen: c.Int("gen-tokens"), Reps: c.Int("reps"),
-		Warmup: int(*c.Generic("warmup").(*count)), Gap: c.Duration("gap"),
-	}
-	for _, text := range list(c.String("batch")) {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return c.Usagef("--batch %s: want numbers from 1, separated by commas", c.String("batch"))
-		}
-		f.Batches = append(f.Batches, n)
-	}
-	switch {
-	case len(f.Batches) == 0:
-		return c.Usagef("--batch is empty")
-	case f.Prompt < 1:
-		return c.Usagef("--context %d: want 1 or more", f.Prompt)
-	case f.Gen < 1:
-		return c.Usagef("--gen-tokens %d: want 1 or more", f.Gen)
-	case f.Reps < 1:
-		return c.Usagef("--reps %d: want 1 or more", f.Reps)
-	case f.Warmup < 0:
-		return c.Usagef("--warmup %d is negative", f.Warmup)
-	case f.Gap < 0:
-		return c.Usagef("--gap %v is negative", f.Gap)
-	}
-	var err error
-	if f.Model, err = load.FindModel(c.String("model")); err != nil {
-		return c.Usagef("--model: %v", err)
-	}
-	if room := f.Model.Window - f.Gen; f.Prompt > room {
-		if c.IsSet("context") && f.Prompt > f.Model.Window || room < 1 {
-			return c.Usagef("%s has a window of %d tokens, too few for --context %d and --gen-tokens %d", f.Model.Name, f.Model.Window, f.Prompt, f.Gen)
-		}
-		if c.IsSet("context") {
-			c.Warnf("prompts are of %d tokens: the window of %s is %d, and %d are generated", room, f.Model.Name, f.Model.Window, f.Gen)
-		}
-		f.Prompt = room
-	}
-	return onDevice(c, func(b load.Board) load.Plan {
-		f.Board = b
-		return f.Plan()
 	})
 }
 

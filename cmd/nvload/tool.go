@@ -21,7 +21,7 @@ clock that nvpoll stamps its samples with; nvattrib joins the two. The poller is
 a process of its own: nvload neither starts nor stops it. The markers
 start_experiment and end_experiment stand around the events of each run.
 
-square, sustain, response and infer need a device that they can load. This build
+square, sustain, response, infer and vram need a device that they can load. This build
 has the simulated one, --device sim[:FILE], which is the one that nvpoll sees
 with the same --device; it has no CUDA loads. exec, idle and mark put no load on
 any device and work with all of them: exec brackets a command that makes its own.
@@ -41,12 +41,14 @@ nvattrib --trace trace.ndjson --events events.ndjson`,
 		Status: "3 when the command of exec failed (its event is written, with command_exit)\n4 when the device cannot be loaded by this build",
 		Source: true,
 		ConfigKeys: map[string]string{
-			"sustain duration": "tests.heat_soak.duration_min",
-			"infer model":      "models.standard",
-			"infer batch":      "tests.joule_curve.batch_sizes",
-			"infer gen-tokens": "tests.joule_curve.gen_tokens",
-			"infer reps":       "tests.joule_curve.repetitions",
-			"infer warmup":     "tests.joule_curve.warmup",
+			"sustain duration":       "tests.heat_soak.duration_min",
+			"infer model":            "models.standard",
+			"infer batch":            "tests.joule_curve.batch_sizes",
+			"infer gen-tokens":       "tests.joule_curve.gen_tokens",
+			"infer reps":             "tests.joule_curve.repetitions",
+			"infer warmup":           "tests.joule_curve.warmup",
+			"vram cliff model":       "models.stress",
+			"vram cliff max-context": "tests.vram_cliff.max_ctx",
 		},
 		Flags: slices.Concat(deviceFlags(), streamFlags()),
 		Commands: []*ucli.Command{
@@ -94,27 +96,10 @@ finds what each sensor does:
 				}, streamFlags()),
 				Action: cli.Action(response),
 			},
-			{
-				Name: "infer", Usage: "requests like those of a language model",
-				Description: `Requests one after another, each a prefill and a decode event with request_id,
-model, batch_size, input_tokens or output_tokens (of the whole batch) and
-tokens_per_second. Warm-up requests come first for each batch size; both of
-their events are of phase warmup and have no token counts.
-
-On the simulated device a pass through the model takes the longest of three
-times: arithmetic at 58 % of the board's peak, memory traffic (the weights, and
-the keys and values cached so far) at 75 % of its bandwidth, and 0.4 ms to launch each layer.`,
-				Flags: slices.Concat(deviceFlags(), []ucli.Flag{
-					&ucli.StringFlag{Name: "model", Value: "llama-3.1-8b", Usage: "behave as `MODEL`: " + strings.Join(load.Models(), ", ")},
-					&ucli.StringFlag{Name: "batch", Value: "1,2,4", Usage: "make requests of each size in `LIST`"},
-					&ucli.IntFlag{Name: "context", Value: 1024, Usage: "prompts of `N` tokens, fewer where prompt and answer exceed the model's window"},
-					&ucli.IntFlag{Name: "gen-tokens", Value: 64, Usage: "generate `N` tokens for each prompt"},
-					&ucli.IntFlag{Name: "reps", Value: 3, Usage: "make `N` requests of each size"},
-					&ucli.GenericFlag{Name: "warmup", Value: newCount(1), Usage: "make `N` warm-up requests before them (true is 1, false 0)"},
-					&ucli.DurationFlag{Name: "gap", Value: time.Second, Usage: "rest for `TIME` between requests"},
-				}, streamFlags()),
-				Action: cli.Action(infer),
-			},
+			inferCommand(),
+			httpCommand(),
+			tortureCommand(),
+			cliffCommand(),
 			{
 				Name: "idle", Usage: "no load at all, marked as a phase",
 				Description: `One event, of phase idle, in which nvload does nothing: for the baseline.`,
@@ -147,9 +132,9 @@ a terminal's Ctrl-C, which it gets by itself, and its end is waited for.
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return c.Usagef("no command %q (square, sustain, response, infer, idle, exec, mark)", c.Args().First())
+				return c.Usagef("no command %q (square, sustain, response, infer, http, vram torture, vram cliff, idle, exec, mark)", c.Args().First())
 			}
-			return c.Usagef("no command given (square, sustain, response, infer, idle, exec, mark)")
+			return c.Usagef("no command given (square, sustain, response, infer, http, vram torture, vram cliff, idle, exec, mark)")
 		},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	ucli "github.com/urfave/cli/v2"
@@ -45,7 +46,7 @@ type Tool struct {
 	Examples string // shell lines, each explained by a # line before it
 	Status   string // lines for the "Exit status" part beyond the common ones; may be empty
 	Flags    []ucli.Flag
-	Commands []*ucli.Command
+	Commands []*ucli.Command // a name may be of two words
 	Action   func(*Context) error
 
 	// Source says that the tool makes a stream rather than reads one: on the
@@ -105,7 +106,24 @@ func Run(t *Tool, p Process) int {
 	stop := s.watch(cancel)
 	defer stop()
 	app := s.app(ctx)
-	return s.finish(app.Run(append([]string{t.Name}, p.Args...)))
+	return s.finish(app.Run(append([]string{t.Name}, t.joined(p.Args)...)))
+}
+
+// joined is the arguments with those of a command's name of two words as one.
+// What follows a command is its own.
+func (t *Tool) joined(args []string) []string {
+	known := func(name string) bool {
+		return slices.ContainsFunc(t.Commands, func(c *ucli.Command) bool { return c.Name == name })
+	}
+	for i := range args[:max(0, len(args)-1)] {
+		if known(args[i]) {
+			break
+		}
+		if name := args[i] + " " + args[i+1]; known(name) {
+			return slices.Concat(args[:i], []string{name}, args[i+2:])
+		}
+	}
+	return args
 }
 
 // Action makes an action of a subcommand out of a function.

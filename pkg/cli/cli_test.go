@@ -39,7 +39,12 @@ func runOn(t *testing.T, do func(*Context) error, env map[string]string, stdin s
 			&ucli.StringFlag{Name: "mode", Value: "fast", Usage: "work in `MODE`"},
 			&ucli.StringSliceFlag{Name: "trace", Usage: "read `FILE`"},
 		}, OutputFlags()...),
-		Commands:   []*ucli.Command{{Name: "sub", Usage: "a part", Flags: []ucli.Flag{&ucli.StringFlag{Name: "mode", Usage: "work in `MODE`"}}, Action: Action(do)}},
+		Commands: []*ucli.Command{{Name: "sub", Usage: "a part", Flags: []ucli.Flag{&ucli.StringFlag{Name: "mode", Usage: "work in `MODE`"}}, Action: Action(do)}, {
+			Name: "deep part", Usage: "a part of a part", Flags: []ucli.Flag{&ucli.StringFlag{Name: "mode"}}, Action: Action(func(c *Context) error {
+				fmt.Fprintf(c.Stdout, "%s %s %q", c.Command.Name, c.String("mode"), c.Args().Slice())
+				return c.Ctx.Err()
+			}),
+		}},
 		ConfigKeys: map[string]string{"period": "poller.target_period_ms", "mode": "test.modes"},
 		Action:     do,
 	}
@@ -105,6 +110,36 @@ func TestHelpAndVersionGoToStdout(t *testing.T) {
 		if !strings.Contains(help, want) {
 			t.Errorf("help lacks %q:\n%s", want, help)
 		}
+	}
+}
+
+// A command's name may be of two words, which are its name alone and nobody's
+// arguments.
+func TestNamesOfTwoWords(t *testing.T) {
+	t.Parallel()
+	arguments := func(c *Context) error {
+		fmt.Fprintf(c.Stdout, "%q", c.Args().Slice())
+		return nil
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"deep", "part"}, `deep part  []`},
+		{[]string{"--period", "3s", "deep", "part", "--mode", "odd", "x"}, `deep part odd ["x"]`},
+		{[]string{"sub", "--mode", "part"}, `[]`},
+		{[]string{"sub", "deep", "part"}, `["deep" "part"]`},
+		{[]string{"deep"}, `["deep"]`},
+	} {
+		if got := run(t, arguments, nil, c.args...); got.stdout != c.want || got.code != 0 {
+			t.Errorf("%q: %q, want %q (%s)", c.args, got.stdout, c.want, got.stderr)
+		}
+	}
+	if got := run(t, arguments, nil, "deep", "part", "--moed", "odd"); got.code != ExitUsage || !strings.Contains(got.stderr, "try 'nvtest deep part --help'") {
+		t.Errorf("%+v", got)
+	}
+	if got := run(t, arguments, nil, "deep", "part", "--help"); got.code != 0 || !strings.Contains(got.stdout, "nvtest deep part - a part of a part") {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -196,13 +196,16 @@ func (o *Output) Abort(err error) error {
 }
 
 // WriteJSON writes v as one indented document to --output.
-func (c *Context) WriteJSON(v any) error {
+func (c *Context) WriteJSON(v any) error { return c.WriteJSONFile(c.String("output"), v) }
+
+// WriteJSONFile writes v as one indented document under that name, - being
+// standard output.
+func (c *Context) WriteJSONFile(name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
 	b = append(b, '\n')
-	name := c.String("output")
 	if name == "-" || name == "" {
 		_, err := c.Stdout.Write(b)
 		return err

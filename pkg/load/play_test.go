@@ -157,7 +157,7 @@ func TestPauseIsTold(t *testing.T) {
 // An interrupted event ends where its load does.
 func TestInterruption(t *testing.T) {
 	t.Parallel()
-	plan := Infer{Model: models[2], Board: boards["h200"], Batches: []int{2}, Prompt: 512, Gen: 100, Reps: 2, Gap: time.Second}.Plan()
+	plan := Infer{Shape: shape(t, "llama-3.1-8b"), Batches: []int{2}, Prompts: []int{512}, Gens: []int{100}, Reps: 2, Gap: time.Second}.Plan(boards["h200"])
 	for at := int64(9900); at < 15000; at += 97 {
 		ctx, cancel := context.WithCancel(context.Background())
 		events, leases := play(t, ctx, plan, func(ns int64) int64 {

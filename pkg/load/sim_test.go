@@ -148,7 +148,7 @@ func TestFits(t *testing.T) {
 	t.Parallel()
 	_, laptop, _ := simulated(t, "rtx4080-laptop")
 	_, h200, _ := simulated(t, "h200")
-	llama := Infer{Model: models[2], Board: laptop.Board(), Batches: []int{1}, Prompt: 1024, Gen: 64, Reps: 1}.Plan()
+	llama := Infer{Shape: shape(t, "llama-3.1-8b"), Batches: []int{1}, Prompts: []int{1024}, Gens: []int{64}, Reps: 1}.Plan(laptop.Board())
 	if err := Fits(laptop, llama); err == nil {
 		t.Error("16 GB of weights fit into 12 GB")
 	}
