@@ -48,7 +48,7 @@ fi
 
 mkdir -p "$dir"
 artifacts=(trace.ndjson.zst events.ndjson baseline.json baseline_trace.ndjson.zst sensor.json generation_events.jsonl
-  soak.ndjson run_metadata.json report.md gpu.sim torch_events.ndjson response_events.ndjson)
+  soak.ndjson vram.json run_metadata.json report.md gpu.sim)
 for f in "${artifacts[@]}"; do
   [ -e "$dir/$f" ] || continue
   [ "$force" = yes ] || refuse "$dir has a run already ($f); --force replaces it"
@@ -67,9 +67,11 @@ esac
 export JOULEPIPE_RUN_ID=${JOULEPIPE_RUN_ID:-$(date -u +%Y%m%d_%H%M%S)_$$}
 
 if [ "$quick" = yes ]; then
-  idle=14s settle=3s least=10s low=3s high=3s cycles=2 reps=2 soak=25s window=6s limit=24s
+  idle=14s settle=3s least=10s low=3s high=3s cycles=2 reps=2 exchanges=500 soak=25s window=6s limit=24s
+  curve=(--min-event 300ms --gap 300ms) stress=(--batch 1,4 --context 1024 --gen-tokens 64)
 else
-  idle=155s settle=30s least=120s low=3s high=3s cycles=10 reps=5 soak=20m window=5m limit=30m
+  idle=155s settle=30s least=120s low=3s high=3s cycles=10 reps=5 exchanges=4000 soak=20m window=5m limit=30m
+  curve=(--min-event 1s) stress=(--batch 1,4 --context 1024,4096 --gen-tokens 256)
 fi
 
 # 1. Measure. The poller is started once and outlives every load.
@@ -85,45 +87,36 @@ trap stop EXIT
 sleep 1
 
 events=$dir/events.ndjson
+target=$device
+[ "$device" != nvml ] || target=cuda
 load() { # of the device, its events appended
-  nvload --device "$device" "$@" --append -o "$events"
+  nvload --device "$target" "$@" --append -o "$events"
 }
 step() { printf 'physics: %s\n' "$*"; }
+memory() { # what allocators make of holes, and how long a context there is room for
+  step "memory: fragmentation, and the longest context of gpt2-xl and llama-3.1-8b"
+  load vram torture --cycles "$exchanges" --result "$dir/vram.json"
+  load vram cliff --model gpt2-xl --result "$dir/vram.json"
+  load vram cliff --model llama-3.1-8b --batch 64 --result "$dir/vram.json"
+}
 
 step "baseline, $idle of idle"
 load idle --duration "$idle"
-if [ "${device%%:*}" = sim ]; then
-  step "square wave, $cycles x $low low and $high high"
-  load square --low "$low" --high "$high" --cycles "$cycles"
-  if [ "$quick" = no ]; then
-    step "sensor test"
-    load response
-  fi
-  step "inference: prefill and decode, $reps requests of each batch size"
-  load infer --model llama-3.1-8b --batch 1,4 --context 1024 --gen-tokens 64 --reps "$reps"
-  step "heat soak, $soak"
-  load sustain --duration "$soak"
-elif python3 -c 'import torch, transformers; assert torch.cuda.is_available()' 2>/dev/null; then
-  for ((i = 1; i <= cycles; i++)); do
-    step "square wave, $i of $cycles (PyTorch)"
-    load exec --phase square_high --id "square_high_$i" -- python3 "$here/torch_load.py" matmul "${high%s}"
-    load idle --duration "$low" --phase square_low
-  done
-  if [ "$quick" = no ]; then
-    step "sensor test (PyTorch)"
-    load exec --phase sensor_test -- python3 "$here/torch_load.py" response "$dir/response_events.ndjson"
-    cat "$dir/response_events.ndjson" >>"$events"
-  fi
-  step "inference: GPT-2, random weights (PyTorch)"
-  load exec --phase gpt2 -- python3 "$here/torch_load.py" gpt2 "$dir/torch_events.ndjson"
-  cat "$dir/torch_events.ndjson" >>"$events"
-  step "heat soak, $soak (PyTorch)"
-  seconds=${soak%[sm]}
-  [ "${soak%m}" = "$soak" ] || seconds=$((seconds * 60))
-  load exec --phase soak -- python3 "$here/torch_load.py" matmul "$seconds"
-else
-  step "no load: this build has no CUDA loads, and python3 has no torch and transformers with CUDA"
+step "square wave, $cycles x $low low and $high high"
+load square --low "$low" --high "$high" --cycles "$cycles"
+if [ "$quick" = no ]; then
+  step "sensor test"
+  load response
 fi
+memory
+step "Joule curve: GPT-2, batches 1 to 16, $reps requests of each"
+load infer --preset joule-curve --reps "$reps" "${curve[@]}"
+step "stress: long prompts, $reps requests of each kind"
+# The model that TR122 asks for has 16 GB of weights.
+load infer --preset stress --reps "$reps" "${stress[@]}" ||
+  load infer --preset stress --reps "$reps" "${stress[@]}" --model gpt2-xl --context 512
+step "heat soak, $soak"
+load sustain --duration "$soak"
 sleep 3 # what the sensors say late still belongs to the run
 trap - EXIT
 kill -INT "$poller"

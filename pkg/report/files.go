@@ -45,7 +45,7 @@ var contents = [...]struct {
 	sensorFile: {[]string{"sensor.json"}, "instrument response",
 		"whether the power channel follows a load is not known", "test the sensor: `nvload square …`, then `nvbaseline response -o sensor.json`"},
 	vramFile: {[]string{"vram.json"}, "memory experiments",
-		"fragmentation and the memory limit were not tested", "test memory: `nvload vram …`"},
+		"fragmentation and the memory limit were not tested", "test memory: `nvload vram torture --result vram.json`, then `nvload vram cliff`"},
 }
 
 // name is what a file of this kind is called in words, found or not.

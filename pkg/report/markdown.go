@@ -28,6 +28,7 @@ func (r *Run) Markdown(w io.Writer) error {
 	r.poller(p)
 	r.throttling(p)
 	r.soak(p)
+	r.memory(p)
 	r.checkTables(p)
 	r.decisions(p)
 	r.limits(p)

@@ -7,6 +7,7 @@ import (
 	"joulepipe/pkg/baseline"
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/sensor"
+	"joulepipe/pkg/vram"
 )
 
 // SchemaVersion is that of run_metadata.json, which has the names of TR122's
@@ -34,6 +35,7 @@ type metadata struct {
 	Energy      []record.Summary `json:"energy,omitempty"`
 	Comparisons []comparison     `json:"channels,omitempty"`
 	Sensors     []sensor.GPU     `json:"sensors,omitempty"`
+	Memory      []vram.GPU       `json:"memory,omitempty"`
 	Claims      []Claim          `json:"claims"`
 	Uses        []Claim          `json:"uses"`
 	Decisions   []Decision       `json:"decisions"`
@@ -82,6 +84,7 @@ func (r *Run) Metadata(w io.Writer) error {
 		Costs:         r.Costs,
 		Energy:        r.Summaries,
 		Sensors:       r.Sensors,
+		Memory:        r.Memory,
 		Claims:        r.Claims,
 		Uses:          r.Uses,
 		Decisions:     r.Decisions,

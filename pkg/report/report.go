@@ -20,6 +20,7 @@ import (
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/sensor"
 	"joulepipe/pkg/stream"
+	"joulepipe/pkg/vram"
 )
 
 // Run is everything that a report says about a run directory. Read makes it;
@@ -39,6 +40,7 @@ type Run struct {
 	EventsBoot  string           // boot_id of the event file; empty where it has none
 	Soaks       []record.Soak    // the last word of nvsoak on each GPU
 	Sensors     []sensor.GPU
+	Memory      []vram.GPU // what was tried of each GPU's memory
 	Comparisons []Comparison
 	Costs       []Cost
 
@@ -70,6 +72,7 @@ func Read(dir fs.FS, limits Thresholds) (*Run, error) {
 	r.readBaseline(dir)
 	r.readSensor(dir)
 	r.readSoak(dir)
+	r.readMemory(dir)
 	header := r.peek(dir)
 	r.readEvents(dir, header)
 	r.readTrace(dir, header)
