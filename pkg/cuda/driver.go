@@ -82,8 +82,8 @@ type Device struct {
 	PCI          string // 0000:01:00.0
 	Name         string
 	MemoryBytes  int64
-	SMs          int // multiprocessors
-	Major, Minor int // compute capability
+	SMs          int  // multiprocessors
+	Major, Minor int  // compute capability
 	Pools        bool // has stream-ordered memory pools
 }
 

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export CUDA_CACHE_DISABLE=1 # what the driver takes to compile the PTX is part of the report
 if [ $# -gt 0 ]; then
-  exec compute-sanitizer --tool "$1" --error-exitcode 1 python3 test/gpu/kernels.py --errors-only
+  exec compute-sanitizer --tool "$1" --error-exitcode 1 python3 test/gpu/kernel_check.py --errors-only
 fi
 # The PTX is clang's; whoever has nvcc can make it too.
 takes=0
@@ -19,5 +19,5 @@ if command -v nvcc >/dev/null; then
   (cd pkg/cuda/kernels && printf '%s\n' *.cu | xargs -P4 -I{} nvcc -ptx -arch=compute_80 -std=c++17 -o "$scratch/{}.ptx" {}) || takes=1
   echo "nvcc $( ((takes)) && echo 'does not take' || echo takes) the sources"
 fi
-python3 test/gpu/kernels.py
+python3 test/gpu/kernel_check.py
 exit $takes

@@ -30,6 +30,8 @@ var doors = map[string][]string{
 	"pkg/gpu/sim":           {"pkg/clock", "pkg/gpu"},
 	"pkg/gpu/replay":        {"pkg/clock", "pkg/gpu", "pkg/stream"},
 	"pkg/poll":              {"pkg/clock", "pkg/gpu", "pkg/sched"},
+	"pkg/cuda":              {"pkg/gpu"},
+	"pkg/cuda/cudatest":     {},
 	"pkg/cuda/kernels":      {},
 	"pkg/transformer":       {"pkg/cuda", "pkg/cuda/kernels"},
 	"pkg/load":              {"pkg/clock", "pkg/gpu", "pkg/gpu/sim", "pkg/transformer"},
@@ -62,6 +64,7 @@ var foreign = map[string][]string{
 	"golang.org/x/term":               {"pkg/cli"},
 	"github.com/cpuguy83/go-md2man":   {"pkg/cli"},
 	"github.com/rogpeppe/go-internal": {"pkg/cli/clitest"},
+	"github.com/ebitengine/purego":    {"pkg/cuda"},
 	"github.com/tmaxmax/go-sse":       {"pkg/load"},
 	"github.com/urfave/cli":           {"pkg/cli", "cmd/nvpoll", "cmd/nvload", "cmd/nvbaseline", "cmd/nvattrib", "cmd/nvsoak", "cmd/nvreport"},
 }

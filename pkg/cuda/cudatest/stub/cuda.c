@@ -527,7 +527,7 @@ Result cublasSetWorkspace_v2(void *handle, Ptr p, size_t n) { ENTER_CONTEXT; ret
 Result cublasGemmEx(void *handle, int ta, int tb, int m, int n, int k, const float *alpha, Ptr a, int at, int lda, Ptr b, int bt, int ldb,
                     const float *beta, Ptr c, int ct, int ldc, int compute, int algorithm) {
   ENTER_CONTEXT;
-  note("%s %d %d %d %d %d alpha %g type %d lda %d %d ldb %d %d beta %g ldc %d compute %d algorithm %d\n", __func__,
+  note("%s %d %d %d %d %d alpha %g type %d lda %d %d ldb %d beta %g ldc %d compute %d algorithm %d\n", __func__,
        ta, tb, m, n, k, *alpha, at, lda, bt, ldb, *beta, ldc, compute, algorithm);
   put(stream(blas_stream), launch_us * 1000);
   return leave(OK);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the kernels in pkg/cuda/kernels on a GPU, and times them beside PyTorch.
 
-    kernels.py [--errors-only]
+    kernel_check.py [--errors-only]
 """
 import math
 import statistics
