@@ -69,14 +69,16 @@ def gemm(name, out, a, w, bias):
     launch(name + "_small" * small, (parts(m, tm) * parts(n, tn),), threads, (out, a, w, bias, m, n, k), 3 * (tm + tn) * 128)
 
 
-def gemv(name, out, a, w, bias):
+def gemv(name, out, a, w, *rest):
+    """Of as many columns as w has rows; rest is its bias, where the kernel takes one."""
     (m, k), n = a.shape, w.shape[0]
-    launch(name + "_wide" * (m > 4), (parts(n, 16 if m > 4 else 8),), 256, (out, a, w, bias, m, n, k))
+    rows, stages = (32, 3) if m > 8 else (16, 4)
+    args = (out, a, w, *rest, m, n if rest else n // 2, k)
+    launch(name + "_wide" * (m > 8), (parts(n, rows),), 256, args, 8 * stages * rows * 128)
 
 
 def gemv_silu(t, out, a, w):
-    (m, k), ff = a.shape, w.shape[0] // 2
-    launch(f"gemv_silu_{t}", (parts(ff, 8),), 256, (out, a, w, m, ff, k))
+    gemv(f"gemv_silu_{t}", out, a, w)
 
 
 def attend_prefill(t, out, q, k, v, pos0):

@@ -62,6 +62,7 @@ DEVICE Shared dynamic() {
 }
 
 DEVICE void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+DEVICE void warp_barrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
 
 // Arithmetic that C has no operators for. Approximate ones err by about 2⁻²².
 DEVICE float multiply_add(float a, float b, float c) {
@@ -169,6 +170,17 @@ DEVICE Float4 load_floats(const float *p) {
 DEVICE void store(void *p, Quad v) {
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
+DEVICE Quad read(Shared p) {
+  Quad v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(p) : "memory");
+  return v;
+}
+DEVICE float read_float(Shared p) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(p) : "memory");
+  return v;
+}
+DEVICE void write(Shared p, float v) { asm volatile("st.shared.f32 [%0], %1;" ::"r"(p), "f"(v) : "memory"); }
 
 // from_lane is the value of the lane whose number differs in these bits.
 DEVICE float from_lane(float v, int bits) {

@@ -447,7 +447,7 @@ func TestGemv(t *testing.T) {
 				want[i] = gate / (1 + math.Exp(-gate)) * up
 			}
 			out = poisoned(typ, m*n)
-			run(t, kernels.GemvSilu(typ, n), out, a, w, int32(m), int32(n), int32(k))
+			run(t, kernels.GemvSilu(typ, m, n), out, a, w, int32(m), int32(n), int32(k))
 			compare(t, out, want, rounding[typ])
 		}
 	})

@@ -204,20 +204,24 @@ func GemvAdd(t Type, m, n int) Launch { return gemv(named("gemv_add", t), m, n) 
 // GemvSilu is [Gemv] and [SiluMul] at once: out[m,ff] of w[2·ff,k].
 //
 //	gemv_silu_T(T *out, const T *a, const T *w, int m, int ff, int k)
-func GemvSilu(t Type, ff int) Launch {
-	return line(Products, named("gemv_silu", t), parts(ff, 8), 256)
-}
+func GemvSilu(t Type, m, ff int) Launch { return gemv(named("gemv_silu", t), m, 2*ff) }
 
 // GemvGelu is [Gemv] and [Gelu] at once.
 //
 //	gemv_gelu_T(T *out, const T *a, const T *w, const T *bias, int m, int n, int k)
 func GemvGelu(t Type, m, n int) Launch { return gemv(named("gemv_gelu", t), m, n) }
 
+// gemv has two kernels: what a block reads of a, it shall be less than of w.
 func gemv(kernel string, m, n int) Launch {
-	if m > 4 {
-		return line(Products, kernel+"_wide", parts(n, 16), 256)
+	const warps, lineBytes = 8, 128
+	rows, stages := 16, 4 // of w, and of each warp's ring
+	if m > 8 {
+		kernel += "_wide"
+		rows, stages = 32, 3
 	}
-	return line(Products, kernel, parts(n, 8), 256)
+	l := line(Products, kernel, parts(n, rows), 32*warps)
+	l.Shared = warps * stages * rows * lineBytes
+	return l
 }
 
 // AttendPrefill is causal attention of seq queries in each sequence, the first of

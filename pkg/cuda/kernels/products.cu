@@ -121,89 +121,135 @@ DEVICE void gemm(typename Epilogue::Out *out, const T *a, const T *w, const T *b
 GEMM(bf16, gemm, bf16, Store) GEMM(f16, gemm, f16, Store)
 GEMM(bf16, gemm_add, float, Add) GEMM(f16, gemm_add, float, Add)
 
-// A product of up to 16 rows of a is bound by reading w. A block has GROUPS times
-// 8 rows of w, and its eight warps share k among them. Which number of k is which of
-// the tensor core's does not matter, as long as it is so for a and w: each lane
-// brings eight in a row as they lie in memory, and these are what it has in two steps.
-const int gemv_warps = 8, chunks = 4, chunk = 32;
+// A product of up to 16 rows of a is bound by reading w, for which enough of it must
+// be under way at any time. A block has GROUPS times 16 rows of w, and its eight
+// warps share k among them, in turns of `chunk` numbers: 128 bytes of each row, a
+// line of the cache. Each warp has a ring of its own in shared memory, of which all
+// stages but one are being filled while that one is used, and waits for no other warp.
+// Of a stage's row r, unit c of 16 bytes is at place c ^ r%2·4, so that the eight
+// lanes whose turn it is read from different banks.
+//
+// Which number of k is which of the tensor core's does not matter, as long as it is so
+// for a and w: each lane takes eight in a row as they lie in memory, and these are
+// what it has in two steps. w is the 16 rows of a step, and a SETS times its 8 columns.
+const int gemv_warps = 8, chunk = 64, chunk_bytes = chunk * 2;
 
-template <class T, int GROUPS, class Finish>
-DEVICE void gemv(const T *a, const T *w, int m, int k, const int (&rows)[GROUPS], Finish finish) {
-  __shared__ float parts[gemv_warps][GROUPS][16][8];
+template <class T, int GROUPS, int SETS, int PARTS, class Row, class Finish>
+DEVICE void gemv(const T *a, const T *w, int m, int k, Row row_of_w, Finish finish) {
+  const int rows = GROUPS * 16, ring = GROUPS == 1 ? 4 : 3, stage_bytes = rows * chunk_bytes, ring_bytes = ring * stage_bytes;
   int lane = thread() % 32, warp = thread() / 32, g = lane / 4, t = lane % 4;
-  const T *from[GROUPS], *lower = a + (i64)g * k, *upper = a + (i64)(g + 8) * k;
-  float sums[GROUPS][4] = {};
+  Shared memory = dynamic(), mine = memory + warp * ring_bytes;
+
+  // A lane brings one unit of every fourth row. Of one that is not there nothing
+  // is read, wherever it would be.
+  int unit = lane % 8, row0 = lane / 8, first = warp * chunk;
+  const T *from[rows / 4];
 #pragma unroll
-  for (int j = 0; j < GROUPS; j++) from[j] = w + (i64)rows[j] * k;
-  for (int k0 = warp * chunks * chunk; k0 < k; k0 += gemv_warps * chunks * chunk) {
-    Quad x[chunks], y[chunks], v[chunks][GROUPS];
+  for (int i = 0; i < rows / 4; i++) from[i] = w + (i64)row_of_w(i * 4 + row0) * k + first + unit * 8;
+  Shared place = mine + row0 * chunk_bytes + ((unit ^ row0 % 2 * 4) << 4);
+  auto fill = [&](int turn, int stage) {
+    int at = turn * gemv_warps * chunk;
+    bool there = first + at + unit * 8 < k;
 #pragma unroll
-    for (int c = 0; c < chunks; c++) {
-      int at = k0 + c * chunk + t * 8;
+    for (int i = 0; i < rows / 4; i++) copy_async(place + stage * stage_bytes + i * 4 * chunk_bytes, from[i] + at, there);
+    commit();
+  };
+
+  float sums[GROUPS][SETS][4] = {};
+  const T *from_a = a + (i64)g * k + first + t * 8;
+  Shared mine_now = mine + g * chunk_bytes;
 #pragma unroll
-      for (int j = 0; j < GROUPS; j++) v[c][j] = load(from[j] + at, at < k);
-      x[c] = load(lower + at, at < k && g < m);
-      y[c] = load(upper + at, at < k && g + 8 < m);
-    }
+  for (int i = 0; i < ring - 1; i++) fill(i, i);
+  int stage = 0, next = ring - 1;
+  for (int turn = 0; first + turn * gemv_warps * chunk < k; turn++) {
+    int at = turn * gemv_warps * chunk;
+    Quad x[SETS][2];
 #pragma unroll
-    for (int c = 0; c < chunks; c++)
+    for (int s = 0; s < SETS; s++)
+#pragma unroll
+      for (int half = 0; half < 2; half++)
+        x[s][half] = load(from_a + (i64)s * 8 * k + at + half * 32, g + s * 8 < m && first + at + half * 32 + t * 8 < k);
+    wait<ring - 2>();
+    warp_barrier(); // this stage is there, and none reads the one before any more
+    fill(turn + ring - 1, next);
+#pragma unroll
+    for (int half = 0; half < 2; half++)
 #pragma unroll
       for (int j = 0; j < GROUPS; j++) {
-        multiply(T{}, sums[j], x[c].x, y[c].x, x[c].y, y[c].y, v[c][j].x, v[c][j].y);
-        multiply(T{}, sums[j], x[c].z, y[c].z, x[c].w, y[c].w, v[c][j].z, v[c][j].w);
+        Shared at = mine_now + stage * stage_bytes + j * 16 * chunk_bytes + ((t + half * 4 ^ g % 2 * 4) << 4);
+        Quad lower = read(at), upper = read(at + 8 * chunk_bytes);
+#pragma unroll
+        for (int s = 0; s < SETS; s++) {
+          multiply(T{}, sums[j][s], lower.x, upper.x, lower.y, upper.y, x[s][half].x, x[s][half].y);
+          multiply(T{}, sums[j][s], lower.z, upper.z, lower.w, upper.w, x[s][half].z, x[s][half].w);
+        }
       }
+    stage = stage == ring - 1 ? 0 : stage + 1, next = next == ring - 1 ? 0 : next + 1;
   }
+
+  // The warps' sums go where their rings were. A thread has the sums of PARTS rows of w.
+  wait<0>();
+  warp_barrier();
 #pragma unroll
   for (int j = 0; j < GROUPS; j++)
 #pragma unroll
-    for (int e = 0; e < 4; e++) parts[warp][j][g + e / 2 * 8][t * 2 + e % 2] = sums[j][e];
-  barrier();
-  if (thread() < 128 && thread() / 8 < m) {
-    float total[GROUPS] = {};
+    for (int s = 0; s < SETS; s++)
 #pragma unroll
-    for (int j = 0; j < GROUPS; j++)
-      for (int i = 0; i < gemv_warps; i++) total[j] += parts[i][j][thread() / 8][thread() % 8];
-    finish(thread() / 8, thread() % 8, total);
+      for (int e = 0; e < 4; e++)
+        write(mine + ((s * 8 + t * 2 + e % 2) * rows + j * 16 + g + e / 2 * 8) * 4, sums[j][s][e]);
+  barrier();
+  const int columns = rows / PARTS;
+  for (int i = thread(); i < SETS * 8 * columns; i += gemv_warps * 32) {
+    int row = i / columns, column = i % columns;
+    if (row >= m) break;
+    float total[PARTS] = {};
+#pragma unroll
+    for (int p = 0; p < PARTS; p++)
+#pragma unroll
+      for (int from = 0; from < gemv_warps; from++)
+        total[p] += read_float(memory + from * ring_bytes + (row * rows + p * columns + column) * 4);
+    finish(row, column, total);
   }
 }
 
-// gemv_rows has GROUPS groups of rows that follow each other.
-template <class T, int GROUPS, class Epilogue>
+// gemv_rows has rows that follow each other.
+template <class T, int GROUPS, int SETS, class Epilogue>
 DEVICE void gemv_rows(typename Epilogue::Out *out, const T *a, const T *w, const T *bias, int m, int n, int k) {
-  int n0 = block_x() * 8 * GROUPS, rows[GROUPS];
-#pragma unroll
-  for (int j = 0; j < GROUPS; j++) {
-    int row = n0 + j * 8 + thread() % 32 / 4;
-    rows[j] = row < n ? row : n - 1; // beyond the last, what comes of it is dropped
-  }
-  gemv<T, GROUPS>(a, w, m, k, rows, [=](int row, int column, const float (&total)[GROUPS]) {
-#pragma unroll
-    for (int j = 0; j < GROUPS; j++) {
-      int at = n0 + j * 8 + column;
-      if (at < n) Epilogue::put(out + (i64)row * n + at, total[j] + (bias ? number(bias[at]) : 0));
-    }
+  int n0 = block_x() * 16 * GROUPS;
+  auto row_of_w = [=](int r) { return n0 + r < n ? n0 + r : n - 1; }; // beyond the last, what comes of it is dropped
+  gemv<T, GROUPS, SETS, 1>(a, w, m, k, row_of_w, [=](int row, int column, const float (&total)[1]) {
+    int at = n0 + column;
+    if (at < n) Epilogue::put(out + (i64)row * n + at, total[0] + (bias ? number(bias[at]) : 0));
   });
 }
 #define GEMV(T, name, Out, Epilogue)                                                                            \
   KERNEL(256, name##_##T, (Out * out, const T *a, const T *w, const T *bias, int m, int n, int k)) {            \
-    gemv_rows<T, 1, Epilogue<T>>(out, a, w, bias, m, n, k);                                                     \
+    gemv_rows<T, 1, 1, Epilogue<T>>(out, a, w, bias, m, n, k);                                                  \
   }                                                                                                             \
   KERNEL(256, name##_##T##_wide, (Out * out, const T *a, const T *w, const T *bias, int m, int n, int k)) {     \
-    gemv_rows<T, 2, Epilogue<T>>(out, a, w, bias, m, n, k);                                                     \
+    gemv_rows<T, 2, 2, Epilogue<T>>(out, a, w, bias, m, n, k);                                                  \
   }
 GEMV(bf16, gemv, bf16, Store) GEMV(f16, gemv, f16, Store)
 GEMV(bf16, gemv_add, float, Add) GEMV(f16, gemv_add, float, Add)
 GEMV(bf16, gemv_gelu, bf16, Gelu) GEMV(f16, gemv_gelu, f16, Gelu)
 
-// gemv_silu has a group of the gate's rows, and that of the same rows of up.
-template <class T> DEVICE void gemv_silu(T *out, const T *a, const T *w, int m, int ff, int k) {
-  int n0 = block_x() * 8, row = n0 + thread() % 32 / 4;
-  if (row >= ff) row = ff - 1;
-  const int rows[2] = {row, ff + row};
-  gemv<T, 2>(a, w, m, k, rows, [=](int row, int column, const float (&total)[2]) {
+// gemv_silu has as many of the gate's rows, and then the same rows of up.
+template <class T, int GROUPS, int SETS> DEVICE void gemv_silu(T *out, const T *a, const T *w, int m, int ff, int k) {
+  const int columns = GROUPS * 8;
+  int n0 = block_x() * columns;
+  auto row_of_w = [=](int r) {
+    int row = n0 + r % columns;
+    return (row < ff ? row : ff - 1) + (r < columns ? 0 : ff);
+  };
+  gemv<T, GROUPS, SETS, 2>(a, w, m, k, row_of_w, [=](int row, int column, const float (&total)[2]) {
     if (n0 + column < ff) out[(i64)row * ff + n0 + column] = rounded<T>(silu(total[0]) * total[1]);
   });
 }
-#define GEMV_SILU(T) \
-  KERNEL(256, gemv_silu_##T, (T *out, const T *a, const T *w, int m, int ff, int k)) { gemv_silu(out, a, w, m, ff, k); }
+#define GEMV_SILU(T)                                                                                            \
+  KERNEL(256, gemv_silu_##T, (T *out, const T *a, const T *w, int m, int ff, int k)) {                          \
+    gemv_silu<T, 1, 1>(out, a, w, m, ff, k);                                                                    \
+  }                                                                                                             \
+  KERNEL(256, gemv_silu_##T##_wide, (T *out, const T *a, const T *w, int m, int ff, int k)) {                   \
+    gemv_silu<T, 2, 2>(out, a, w, m, ff, k);                                                                    \
+  }
 FOR_EACH_TYPE(GEMV_SILU)

@@ -52,6 +52,7 @@ void barrier();
 // exchange gives each lane what the 32 of its warp brought, until all are done.
 void *const *exchange(void *mine);
 void done();
+DEVICE void warp_barrier() { done(); }
 
 void copy_async(Shared to, const void *from, bool there);
 void commit();
@@ -63,6 +64,9 @@ DEVICE Quad load(const void *p) { return check_aligned(p), *(const Quad *)p; }
 DEVICE Quad load(const void *p, bool there) { return there ? load(p) : Quad{}; }
 DEVICE Float4 load_floats(const float *p) { return check_aligned(p), *(const Float4 *)p; }
 DEVICE void store(void *p, Quad v) { check_aligned(p), *(Quad *)p = v; }
+DEVICE Quad read(Shared p) { return load(p); }
+DEVICE float read_float(Shared p) { return *(const float *)p; }
+DEVICE void write(Shared p, float v) { *(float *)p = v; }
 
 DEVICE float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float product(float a, float b) { return a * b; }
