@@ -235,7 +235,7 @@ func (d *device) attendToken(out, q cuda.Ptr, c cache, pos, partial cuda.Ptr, ba
 	s := &d.shape
 	d.run(kernels.AttendDecode(d.dtype, batch, s.KVHeads, s.HeadDim, c.window), partial, q, c.k, c.v, pos,
 		int32(s.Heads), int32(s.KVHeads), int32(c.window))
-	d.run(kernels.AttendReduce(d.dtype, batch, s.Heads, s.HeadDim), out, partial, int32(kernels.Splits(c.window)), int32(s.HeadDim))
+	d.run(kernels.AttendReduce(d.dtype, batch, s.Heads), out, partial, int32(kernels.Splits(c.window)), int32(s.HeadDim))
 }
 
 func (d *device) argmax(token, logits cuda.Ptr, rows int) {

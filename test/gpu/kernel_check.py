@@ -92,8 +92,8 @@ def splits(window):
 
 def attend_decode(t, out, partial, q, k, v, pos):
     (b, h, _, d), (_, hkv, window, _) = q.shape, k.shape
-    launch(f"attend_decode_{t}_{d}", (splits(window), hkv, b), 128, (partial, q, k, v, pos, h, hkv, window))
-    launch(f"attend_reduce_{t}", (b * h,), d, (out, partial, splits(window), d))
+    launch(f"attend_decode_{t}_{d}", (splits(window), hkv, b), 128, (partial, q, k, v, pos, h, hkv, window), 768 * d)
+    launch(f"attend_reduce_{t}", (b * h,), 256, (out, partial, splits(window), d))
 
 
 def random(t, *shape):

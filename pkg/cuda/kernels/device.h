@@ -14,6 +14,7 @@ struct bf16 { u16 bits; };
 struct f16 { u16 bits; };
 struct alignas(16) Quad { u32 x, y, z, w; };
 struct alignas(16) Float4 { float x, y, z, w; };
+struct alignas(8) Pair { float x, y; };
 
 #ifdef EMULATED
 #include "emulator/emulate.h"
@@ -138,17 +139,6 @@ DEVICE float low(f16, u32 v) {
   return r;
 }
 DEVICE float high(f16, u32 v) { return low(f16{}, v >> 16); }
-// The lower halves of two registers, and their upper ones.
-DEVICE u32 lows(u32 a, u32 b) {
-  u32 r;
-  asm("prmt.b32 %0, %1, %2, 0x5410;" : "=r"(r) : "r"(a), "r"(b));
-  return r;
-}
-DEVICE u32 highs(u32 a, u32 b) {
-  u32 r;
-  asm("prmt.b32 %0, %1, %2, 0x7632;" : "=r"(r) : "r"(a), "r"(b));
-  return r;
-}
 
 // load reads what no thread writes while the kernel runs; it is zeros unless there.
 DEVICE Quad load(const void *p) {
@@ -165,6 +155,12 @@ DEVICE Quad load(const void *p, bool there) { // without a branch, of which the 
 DEVICE Float4 load_floats(const float *p) {
   Float4 v;
   asm("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p));
+  return v;
+}
+DEVICE Pair load_pair(const float *p, bool there) {
+  Pair v = {};
+  asm("{ .reg .pred there; setp.ne.u32 there, %3, 0; @there ld.global.nc.v2.f32 {%0, %1}, [%2]; }"
+      : "+f"(v.x), "+f"(v.y) : "l"(p), "r"((u32)there));
   return v;
 }
 DEVICE void store(void *p, Quad v) {

@@ -564,7 +564,7 @@ func TestAttendDecode(t *testing.T) {
 			k, v := caches(rng, typ, c.batch*c.hkv, c.pos+1, c.window, c.d)
 			partial, out := poisoned(kernels.F32, kernels.Partial(c.batch, c.h, c.d, c.window)), poisoned(typ, len(q.v))
 			run(t, kernels.AttendDecode(typ, c.batch, c.hkv, c.d, c.window), partial, q, k, v, integers(c.pos), int32(c.h), int32(c.hkv), int32(c.window))
-			run(t, kernels.AttendReduce(typ, c.batch, c.h, c.d), out, partial, int32(kernels.Splits(c.window)), int32(c.d))
+			run(t, kernels.AttendReduce(typ, c.batch, c.h), out, partial, int32(kernels.Splits(c.window)), int32(c.d))
 			compare(t, out, attention(q, k, v, c.batch, 1, c.pos, c.h, c.hkv, c.d, c.window), working[typ])
 		}
 	})

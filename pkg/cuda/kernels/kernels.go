@@ -256,14 +256,15 @@ func Partial(batch, h, d, max int) int { return batch * h * Splits(max) * (d + 2
 func AttendDecode(t Type, batch, hkv, d, max int) Launch {
 	l := line(Attend, fmt.Sprintf("attend_decode_%s_%d", t, d), Splits(max), 128)
 	l.Grid.Y, l.Grid.Z = hkv, batch
+	l.Shared = 4 * 3 * 2 * 16 * d * 2 // four warps' rings of three stages, each 16 keys and values
 	return l
 }
 
 // AttendReduce makes out[batch,h·d] of what [AttendDecode] left; splits is [Splits].
 //
 //	attend_reduce_T(T *out, const float *partial, int splits, int d)
-func AttendReduce(t Type, batch, h, d int) Launch {
-	return line(Attend, named("attend_reduce", t), batch*h, d)
+func AttendReduce(t Type, batch, h int) Launch {
+	return line(Attend, named("attend_reduce", t), batch*h, 256)
 }
 
 // MatmulTile is what n is a multiple of in [MatmulF32].

@@ -59,10 +59,11 @@ void commit();
 void wait_for(int groups);
 template <int N> void wait() { wait_for(N); }
 
-void check_aligned(const void *p); // to 16 bytes, else the program ends
+void check_aligned(const void *p, int bytes = 16); // else the program ends
 DEVICE Quad load(const void *p) { return check_aligned(p), *(const Quad *)p; }
 DEVICE Quad load(const void *p, bool there) { return there ? load(p) : Quad{}; }
 DEVICE Float4 load_floats(const float *p) { return check_aligned(p), *(const Float4 *)p; }
+DEVICE Pair load_pair(const float *p, bool there) { return there ? check_aligned(p, 8), *(const Pair *)p : Pair{}; }
 DEVICE void store(void *p, Quad v) { check_aligned(p), *(Quad *)p = v; }
 DEVICE Quad read(Shared p) { return load(p); }
 DEVICE float read_float(Shared p) { return *(const float *)p; }
@@ -90,8 +91,6 @@ DEVICE float wide(f16, u16 v) { return same_bits<_Float16>(v); }
 template <class T> u32 pack(T t, float lo, float hi) { return narrow(t, lo) | narrow(t, hi) << 16; }
 template <class T> float low(T t, u32 v) { return wide(t, (u16)v); }
 template <class T> float high(T t, u32 v) { return wide(t, v >> 16); }
-DEVICE u32 lows(u32 a, u32 b) { return (a & 0xffff) | b << 16; }
-DEVICE u32 highs(u32 a, u32 b) { return a >> 16 | (b & 0xffff0000u); }
 
 template <class V> V from_lane(V v, int bits) {
   V other = *(V *)exchange(&v)[thread() % 32 ^ bits];
