@@ -183,7 +183,7 @@ func (d *device) product(out, a cuda.Ptr, p param, rows, n, k int) {
 	case rows <= kernels.GemvRows:
 		d.run(kernels.Gemv(d.dtype, rows, n), out, a, p.w, p.bias, int32(rows), int32(n), int32(k))
 	default:
-		d.run(kernels.Gemm(d.dtype, rows, n), out, a, p.w, p.bias, int32(rows), int32(n), int32(k))
+		d.run(kernels.Gemm(d.dtype, rows, n), out, cuda.Ptr(0), a, p.w, p.bias, int32(rows), int32(n), int32(k))
 	}
 }
 
@@ -198,7 +198,7 @@ func (d *device) multiplyAdd(x, a cuda.Ptr, p param, scratch cuda.Ptr, rows, k i
 		d.multiply(scratch, a, p.w, rows, n, k)
 		d.run(kernels.Add(d.dtype, rows, n), x, scratch, p.bias, m, int32(n))
 	default:
-		d.run(kernels.GemmAdd(d.dtype, rows, n), x, a, p.w, p.bias, m, int32(n), int32(k))
+		d.run(kernels.Gemm(d.dtype, rows, n), cuda.Ptr(0), x, a, p.w, p.bias, m, int32(n), int32(k))
 	}
 }
 

@@ -176,6 +176,12 @@ DEVICE float read_float(Shared p) {
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(p) : "memory");
   return v;
 }
+DEVICE Float4 read_floats(Shared p) {
+  Float4 v;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(p) : "memory");
+  return v;
+}
+DEVICE void write(Shared p, Pair v) { asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(p), "f"(v.x), "f"(v.y) : "memory"); }
 DEVICE void write(Shared p, float v) { asm volatile("st.shared.f32 [%0], %1;" ::"r"(p), "f"(v) : "memory"); }
 
 // from_lane is the value of the lane whose number differs in these bits.

@@ -62,8 +62,8 @@ func launches() []kernels.Launch {
 		for _, m := range []int{1, kernels.GemvRows} {
 			all = append(all, kernels.Gemv(t, m, 4096), kernels.GemvAdd(t, m, 4096), kernels.GemvGelu(t, m, 4096), kernels.GemvSilu(t, m, 14336))
 		}
-		for _, m := range []int{17, 8192} {
-			all = append(all, kernels.Gemm(t, m, 4096), kernels.GemmAdd(t, m, 4096))
+		for _, n := range []int{128, 6144, 8192} {
+			all = append(all, kernels.Gemm(t, 1024, n))
 		}
 		for _, d := range []int{64, 128} {
 			all = append(all, kernels.AttendPrefill(t, 1, 1000, 32, d), kernels.AttendDecode(t, 1, 8, d, 1000))

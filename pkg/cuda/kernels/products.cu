@@ -2,28 +2,15 @@
 // those of a few rows. Both read eight numbers of 16 bits at once along k.
 #include "device.h"
 
-// What becomes of a number of the product.
-template <class T> struct Store {
-  typedef T Out;
-  DEVICE void put(T *out, float v) { *out = rounded<T>(v); }
-};
-template <class T> struct Add {
-  typedef float Out;
-  DEVICE void put(float *out, float v) { *out += v; }
-};
-template <class T> struct Gelu {
-  typedef T Out;
-  DEVICE void put(T *out, float v) { *out = rounded<T>(gelu(v)); }
-};
-
 // A block makes a tile of TM×TN numbers with WM×WN warps. Of a and w it keeps
 // `depth` numbers along k for each row, in `stages` that are filled while others are
 // used. A row there is 128 bytes, eight units of 16; unit c of row r is at place
-// c ^ r%8, so that eight rows' units c are in different banks.
+// c ^ r%8, so that eight rows' units c are in different banks. Rows beyond the last
+// are that one again, and what comes of them is dropped.
 const int depth = 64, stages = 3, row_bytes = depth * 2;
 
-template <class T, int TM, int TN, int WM, int WN, class Epilogue>
-DEVICE void gemm(typename Epilogue::Out *out, const T *a, const T *w, const T *bias, int m, int n, int k) {
+template <class T, int TM, int TN, int WM, int WN>
+DEVICE void gemm(T *out, float *x, const T *a, const T *w, const T *bias, int m, int n, int k) {
   const int threads = WM * WN * 32, rows_at_once = threads / 8, stage_bytes = (TM + TN) * row_bytes;
   const int MI = TM / WM / 16, NI = TN / WN / 8, steps = depth / 16;
   int lane = thread() % 32, warp = thread() / 32;
@@ -34,24 +21,22 @@ DEVICE void gemm(typename Epilogue::Out *out, const T *a, const T *w, const T *b
   int first = block_x() / (8 * wide) * 8, among = high - first < 8 ? high - first : 8, id = block_x() % (8 * wide);
   int m0 = (first + id % among) * TM, n0 = id / among * TN;
 
-  // Each thread brings one unit of every rows_at_once-th row.
+  // Each thread brings one unit of every rows_at_once-th row, some with each step
+  // but the last, before which it waits.
+  const int pieces_a = TM / rows_at_once, pieces = pieces_a + TN / rows_at_once, per_step = (pieces + steps - 2) / (steps - 1);
   Shared memory = dynamic();
   int unit = thread() % 8, row0 = thread() / 8;
   Shared place = memory + row0 * row_bytes + ((unit ^ row0 % 8) << 4);
-  const T *from_a = a + (i64)(m0 + row0) * k + unit * 8, *from_w = w + (i64)(n0 + row0) * k + unit * 8;
-  auto fill = [&](int tile) {
-    Shared to = place + tile % stages * stage_bytes;
-    bool inside = tile * depth + unit * 8 < k;
+  const T *from_a = a + (i64)m0 * k + unit * 8, *from_w = w + (i64)n0 * k + unit * 8;
+  u32 offsets[pieces];
 #pragma unroll
-    for (int i = 0; i < TM / rows_at_once; i++) {
-      bool there = inside && m0 + row0 + i * rows_at_once < m;
-      copy_async(to + i * rows_at_once * row_bytes, there ? from_a + (i64)i * rows_at_once * k + tile * depth : a, there);
-    }
-#pragma unroll
-    for (int i = 0; i < TN / rows_at_once; i++) {
-      bool there = inside && n0 + row0 + i * rows_at_once < n;
-      copy_async(to + (TM + i * rows_at_once) * row_bytes, there ? from_w + (i64)i * rows_at_once * k + tile * depth : w, there);
-    }
+  for (int i = 0; i < pieces; i++) {
+    int row = row0 + (i < pieces_a ? i : i - pieces_a) * rows_at_once, last = i < pieces_a ? m - 1 - m0 : n - 1 - n0;
+    offsets[i] = (u32)(row < last ? row : last) * k;
+  }
+  auto fill = [&](int tile, int stage, int i) {
+    const T *from = (i < pieces_a ? from_a : from_w) + tile * depth + offsets[i];
+    copy_async(place + stage * stage_bytes + i * rows_at_once * row_bytes, from, tile * depth + unit * 8 < k);
   };
 
   // A warp reads 16 rows of a at once, the lanes of its upper half the second
@@ -61,7 +46,7 @@ DEVICE void gemm(typename Epilogue::Out *out, const T *a, const T *w, const T *b
   Shared rows_w = memory + (TM + wn + lane / 16 * 8 + lane % 8) * row_bytes;
   int unit_a = (lane / 16 ^ lane % 8) << 4, unit_w = (lane / 8 % 2 ^ lane % 8) << 4;
   u32 fa[2][MI][4], fw[2][NI / 2][4];
-  auto read = [&](int which, int stage, int step) {
+  auto fetch = [&](int which, int stage, int step) {
 #pragma unroll
     for (int i = 0; i < MI; i++) read_tiles(fa[which][i], rows_a + stage * stage_bytes + i * 16 * row_bytes + (unit_a ^ step << 5));
 #pragma unroll
@@ -69,14 +54,16 @@ DEVICE void gemm(typename Epilogue::Out *out, const T *a, const T *w, const T *b
   };
 
   float sums[MI][NI][4] = {};
-  int tiles = (k + depth - 1) / depth, stage = 0;
-  for (int i = 0; i < stages - 1; i++) {
-    fill(i);
+  int tiles = (k + depth - 1) / depth, stage = 0, next = stages - 1;
+#pragma unroll
+  for (int tile = 0; tile < stages - 1; tile++) {
+#pragma unroll
+    for (int i = 0; i < pieces; i++) fill(tile, tile, i);
     commit();
   }
   wait<stages - 2>();
   barrier();
-  read(0, 0, 0);
+  fetch(0, 0, 0);
   for (int tile = 0; tile < tiles; tile++) {
 #pragma unroll
     for (int step = 0; step < steps; step++) {
@@ -84,12 +71,13 @@ DEVICE void gemm(typename Epilogue::Out *out, const T *a, const T *w, const T *b
       if (step == steps - 1) {
         wait<stages - 2>();
         barrier(); // the next tile is there, and none reads this one any more
-        stage = stage == stages - 1 ? 0 : stage + 1;
+        stage = stage == stages - 1 ? 0 : stage + 1, next = next == stages - 1 ? 0 : next + 1;
       }
-      read((step + 1) % 2, stage, (step + 1) % steps);
-      if (step == 0) {
-        fill(tile + stages - 1);
-        commit();
+      fetch((step + 1) % 2, stage, (step + 1) % steps);
+      if (step < steps - 1) {
+#pragma unroll
+        for (int i = step * per_step; i < (step + 1) * per_step && i < pieces; i++) fill(tile + stages - 1, next, i);
+        if (step == steps - 2) commit();
       }
 #pragma unroll
       for (int i = 0; i < MI; i++)
@@ -101,25 +89,59 @@ DEVICE void gemm(typename Epilogue::Out *out, const T *a, const T *w, const T *b
     }
   }
 
+  // Each warp turns its sums in a part of the memory, to have eight in a row.
+  const int columns = NI * 8, pitch = (columns + 8) * 4, warp_bytes = MI * 16 * pitch;
+  static_assert(warp_bytes * WM * WN <= stages * stage_bytes, "the sums have room");
+  wait<0>();
+  barrier();
+  Shared mine = memory + warp * warp_bytes;
 #pragma unroll
   for (int i = 0; i < MI; i++)
 #pragma unroll
     for (int j = 0; j < NI; j++)
 #pragma unroll
-      for (int e = 0; e < 4; e++) {
-        int row = m0 + wm + i * 16 + lane / 4 + e / 2 * 8, column = n0 + wn + j * 8 + lane % 4 * 2 + e % 2;
-        if (row < m && column < n) Epilogue::put(out + (i64)row * n + column, sums[i][j][e] + (bias ? number(bias[column]) : 0));
-      }
-}
-#define GEMM(T, name, Out, Epilogue)                                                                            \
-  KERNEL(256, name##_##T, (Out * out, const T *a, const T *w, const T *bias, int m, int n, int k)) {            \
-    gemm<T, 128, 256, 2, 4, Epilogue<T>>(out, a, w, bias, m, n, k);                                             \
-  }                                                                                                             \
-  KERNEL(128, name##_##T##_small, (Out * out, const T *a, const T *w, const T *bias, int m, int n, int k)) {    \
-    gemm<T, 64, 64, 2, 2, Epilogue<T>>(out, a, w, bias, m, n, k);                                               \
+      for (int half = 0; half < 2; half++)
+        write(mine + (i * 16 + half * 8 + lane / 4) * pitch + (j * 8 + lane % 4 * 2) * 4, {sums[i][j][half * 2], sums[i][j][half * 2 + 1]});
+  warp_barrier();
+#pragma unroll 1
+  for (int i = lane; i < MI * 16 * NI; i += 32) {
+    int row = m0 + wm + i / NI, column = n0 + wn + i % NI * 8;
+    if (row >= m || column >= n) continue;
+    Shared from = mine + i / NI * pitch + i % NI * 32;
+    Float4 lower = read_floats(from), upper = read_floats(from + 16);
+    float v[8] = {lower.x, lower.y, lower.z, lower.w, upper.x, upper.y, upper.z, upper.w};
+    i64 at = (i64)row * n + column;
+    if (n % 8 == 0) {
+      float b[8] = {};
+      if (bias) unpack<T>(b, load(bias + column));
+      for (int e = 0; e < 8; e++) v[e] += b[e];
+      if (x) {
+        Float4 *to = (Float4 *)(x + at), lo = to[0], hi = to[1];
+        to[0] = {lo.x + v[0], lo.y + v[1], lo.z + v[2], lo.w + v[3]};
+        to[1] = {hi.x + v[4], hi.y + v[5], hi.z + v[6], hi.w + v[7]};
+      } else
+        store(out + at, packed<T>(v));
+    } else
+#pragma unroll
+      for (int e = 0; e < 8; e++)
+        if (column + e < n) {
+          float f = v[e] + (bias ? number(bias[column + e]) : 0);
+          if (x) x[at + e] += f;
+          else out[at + e] = rounded<T>(f);
+        }
   }
-GEMM(bf16, gemm, bf16, Store) GEMM(f16, gemm, f16, Store)
-GEMM(bf16, gemm_add, float, Add) GEMM(f16, gemm_add, float, Add)
+}
+#define GEMM(T)                                                                                                      \
+  KERNEL(256, gemm_##T, (T *out, float *x, const T *a, const T *w, const T *bias, int m, int n, int k)) {            \
+    gemm<T, 128, 256, 2, 4>(out, x, a, w, bias, m, n, k);                                                            \
+  }                                                                                                                  \
+  KERNEL(256, gemm_##T##_middle, (T *out, float *x, const T *a, const T *w, const T *bias, int m, int n, int k)) {   \
+    gemm<T, 128, 192, 2, 4>(out, x, a, w, bias, m, n, k);                                                            \
+  }                                                                                                                  \
+  KERNEL(128, gemm_##T##_small, (T *out, float *x, const T *a, const T *w, const T *bias, int m, int n, int k)) {    \
+    gemm<T, 64, 64, 2, 2>(out, x, a, w, bias, m, n, k);                                                              \
+  }
+FOR_EACH_TYPE(GEMM)
 
 // A product of up to 16 rows of a is bound by reading w, for which enough of it must
 // be under way at any time. A block has GROUPS times 16 rows of w, and its eight
@@ -211,6 +233,20 @@ DEVICE void gemv(const T *a, const T *w, int m, int k, Row row_of_w, Finish fini
     finish(row, column, total);
   }
 }
+
+// What becomes of a number of gemv_rows.
+template <class T> struct Store {
+  typedef T Out;
+  DEVICE void put(T *out, float v) { *out = rounded<T>(v); }
+};
+template <class T> struct Add {
+  typedef float Out;
+  DEVICE void put(float *out, float v) { *out += v; }
+};
+template <class T> struct Gelu {
+  typedef T Out;
+  DEVICE void put(T *out, float v) { *out = rounded<T>(gelu(v)); }
+};
 
 // gemv_rows has rows that follow each other.
 template <class T, int GROUPS, int SETS, class Epilogue>

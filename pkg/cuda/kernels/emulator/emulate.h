@@ -67,6 +67,8 @@ DEVICE Pair load_pair(const float *p, bool there) { return there ? check_aligned
 DEVICE void store(void *p, Quad v) { check_aligned(p), *(Quad *)p = v; }
 DEVICE Quad read(Shared p) { return load(p); }
 DEVICE float read_float(Shared p) { return *(const float *)p; }
+DEVICE Float4 read_floats(Shared p) { return check_aligned(p), *(const Float4 *)p; }
+DEVICE void write(Shared p, Pair v) { check_aligned(p, 8), *(Pair *)p = v; }
 DEVICE void write(Shared p, float v) { *(float *)p = v; }
 
 DEVICE float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
