@@ -140,6 +140,21 @@ DEVICE float low(f16, u32 v) {
 }
 DEVICE float high(f16, u32 v) { return low(f16{}, v >> 16); }
 
+// whole is the same address, which the compiler cannot take apart: constants that
+// are added to it stay constants of each read.
+DEVICE Shared whole(Shared p) {
+  Shared r;
+  asm("mov.u32 %0, %1;" : "=r"(r) : "r"(p));
+  return r;
+}
+// further is an address so many bytes on. What a loop adds to thus stays 32 bits,
+// of which the compiler would make 64 beforehand, and take two registers for each.
+DEVICE const void *further(const void *p, u32 bytes) {
+  const void *r;
+  asm("{ .reg .u64 b; cvt.u64.u32 b, %2; add.s64 %0, %1, b; }" : "=l"(r) : "l"(p), "r"(bytes));
+  return r;
+}
+
 // load reads what no thread writes while the kernel runs; it is zeros unless there.
 DEVICE Quad load(const void *p) {
   Quad v;

@@ -28,14 +28,14 @@ DEVICE void gemm(T *out, float *x, const T *a, const T *w, const T *bias, int m,
   int unit = thread() % 8, row0 = thread() / 8;
   Shared place = memory + row0 * row_bytes + ((unit ^ row0 % 8) << 4);
   const T *from_a = a + (i64)m0 * k + unit * 8, *from_w = w + (i64)n0 * k + unit * 8;
-  u32 offsets[pieces];
+  u32 offsets[pieces]; // in bytes
 #pragma unroll
   for (int i = 0; i < pieces; i++) {
     int row = row0 + (i < pieces_a ? i : i - pieces_a) * rows_at_once, last = i < pieces_a ? m - 1 - m0 : n - 1 - n0;
-    offsets[i] = (u32)(row < last ? row : last) * k;
+    offsets[i] = (u32)(row < last ? row : last) * k * 2;
   }
   auto fill = [&](int tile, int stage, int i) {
-    const T *from = (i < pieces_a ? from_a : from_w) + tile * depth + offsets[i];
+    const void *from = further((i < pieces_a ? from_a : from_w) + tile * depth, offsets[i]);
     copy_async(place + stage * stage_bytes + i * rows_at_once * row_bytes, from, tile * depth + unit * 8 < k);
   };
 
@@ -47,10 +47,12 @@ DEVICE void gemm(T *out, float *x, const T *a, const T *w, const T *bias, int m,
   int unit_a = (lane / 16 ^ lane % 8) << 4, unit_w = (lane / 8 % 2 ^ lane % 8) << 4;
   u32 fa[2][MI][4], fw[2][NI / 2][4];
   auto fetch = [&](int which, int stage, int step) {
+    Shared at_a = whole(rows_a + stage * stage_bytes + (unit_a ^ step << 5));
+    Shared at_w = whole(rows_w + stage * stage_bytes + (unit_w ^ step << 5));
 #pragma unroll
-    for (int i = 0; i < MI; i++) read_tiles(fa[which][i], rows_a + stage * stage_bytes + i * 16 * row_bytes + (unit_a ^ step << 5));
+    for (int i = 0; i < MI; i++) read_tiles(fa[which][i], at_a + i * 16 * row_bytes);
 #pragma unroll
-    for (int j = 0; j < NI / 2; j++) read_tiles(fw[which][j], rows_w + stage * stage_bytes + j * 16 * row_bytes + (unit_w ^ step << 5));
+    for (int j = 0; j < NI / 2; j++) read_tiles(fw[which][j], at_w + j * 16 * row_bytes);
   };
 
   float sums[MI][NI][4] = {};

@@ -59,6 +59,9 @@ void commit();
 void wait_for(int groups);
 template <int N> void wait() { wait_for(N); }
 
+DEVICE Shared whole(Shared p) { return p; }
+DEVICE const void *further(const void *p, u32 bytes) { return (const char *)p + bytes; }
+
 void check_aligned(const void *p, int bytes = 16); // else the program ends
 DEVICE Quad load(const void *p) { return check_aligned(p), *(const Quad *)p; }
 DEVICE Quad load(const void *p, bool there) { return there ? load(p) : Quad{}; }
