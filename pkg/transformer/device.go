@@ -13,7 +13,7 @@ import (
 type Options struct {
 	Type kernels.Type // of weights, activations and cache: bf16 or f16
 	Seed uint64       // of weights and prompts
-	BLAS *cuda.BLAS   // for the large products of a prefill; nil is own kernels
+	BLAS *cuda.BLAS   // for products of more than a few rows; nil is own kernels
 }
 
 // New makes a model on a GPU. Where there is no room for its weights, the error
@@ -160,9 +160,14 @@ func (d *device) norm(y, x cuda.Ptr, p param, rows int) {
 	}
 }
 
-// few says whether so many rows are computed at the memory's speed rather than
-// the tensor cores'.
-func few(rows int) bool { return rows <= kernels.GemvRows }
+// Who multiplies. Up to ownRows rows, own kernels read the weights about as fast as
+// cuBLAS does, and do at once what else is to be done with each result. With more
+// it is cuBLAS where there is one; without, own kernels for few rows, which are computed at
+// the memory's speed, or for many, at the tensor cores'.
+const ownRows = 8
+
+func (d *device) library(rows int) bool { return d.blas != nil && rows > ownRows }
+func (d *device) few(rows int) bool     { return !d.library(rows) && rows <= kernels.GemvRows }
 
 func (d *device) multiply(out, a, w cuda.Ptr, rows, n, k int) {
 	d.product(out, a, param{w: w}, rows, n, k)
@@ -171,14 +176,14 @@ func (d *device) multiply(out, a, w cuda.Ptr, rows, n, k int) {
 // product is multiply with a bias, which the library has not.
 func (d *device) product(out, a cuda.Ptr, p param, rows, n, k int) {
 	switch {
-	case few(rows):
-		d.run(kernels.Gemv(d.dtype, rows, n), out, a, p.w, p.bias, int32(rows), int32(n), int32(k))
-	case d.blas != nil && p.bias == 0:
+	case d.library(rows) && p.bias == 0:
 		if d.failed == nil {
 			d.failed = d.blas.Gemm(d.stream, blasType[d.dtype], rows, n, k, a, p.w, out, 1, 0)
 		}
+	case rows <= kernels.GemvRows:
+		d.run(kernels.Gemv(d.dtype, rows, n), out, a, p.w, p.bias, int32(rows), int32(n), int32(k))
 	default:
-		d.run(kernels.Gemm(d.dtype, rows, n), out, a, p.w, p.bias, int32(rows), int32(n), int32(k))
+		d.run(kernels.Gemm(d.dtype, rows, n), out, cuda.Ptr(0), a, p.w, p.bias, int32(rows), int32(n), int32(k))
 	}
 }
 
@@ -187,13 +192,13 @@ var blasType = map[kernels.Type]cuda.Type{kernels.BF16: cuda.BF16, kernels.F16: 
 func (d *device) multiplyAdd(x, a cuda.Ptr, p param, scratch cuda.Ptr, rows, k int) {
 	m, n := int32(rows), d.shape.Width
 	switch {
-	case few(rows):
+	case d.few(rows):
 		d.run(kernels.GemvAdd(d.dtype, rows, n), x, a, p.w, p.bias, m, int32(n), int32(k))
-	case d.blas != nil:
+	case d.library(rows):
 		d.multiply(scratch, a, p.w, rows, n, k)
 		d.run(kernels.Add(d.dtype, rows, n), x, scratch, p.bias, m, int32(n))
 	default:
-		d.run(kernels.GemmAdd(d.dtype, rows, n), x, a, p.w, p.bias, m, int32(n), int32(k))
+		d.run(kernels.Gemm(d.dtype, rows, n), cuda.Ptr(0), x, a, p.w, p.bias, m, int32(n), int32(k))
 	}
 }
 
@@ -201,9 +206,9 @@ func (d *device) activate(out, a cuda.Ptr, p param, scratch cuda.Ptr, rows int) 
 	m, ff, k := int32(rows), int32(d.shape.FF), int32(d.shape.Width)
 	gated := d.shape.Family == Llama
 	switch {
-	case few(rows) && gated && p.bias == 0:
-		d.run(kernels.GemvSilu(d.dtype, d.shape.FF), out, a, p.w, m, ff, k)
-	case few(rows) && !gated:
+	case d.few(rows) && gated && p.bias == 0:
+		d.run(kernels.GemvSilu(d.dtype, rows, d.shape.FF), out, a, p.w, m, ff, k)
+	case d.few(rows) && !gated:
 		d.run(kernels.GemvGelu(d.dtype, rows, d.shape.FF), out, a, p.w, p.bias, m, ff, k)
 	case gated:
 		d.product(scratch, a, p, rows, d.shape.up(), d.shape.Width)
@@ -230,7 +235,7 @@ func (d *device) attendToken(out, q cuda.Ptr, c cache, pos, partial cuda.Ptr, ba
 	s := &d.shape
 	d.run(kernels.AttendDecode(d.dtype, batch, s.KVHeads, s.HeadDim, c.window), partial, q, c.k, c.v, pos,
 		int32(s.Heads), int32(s.KVHeads), int32(c.window))
-	d.run(kernels.AttendReduce(d.dtype, batch, s.Heads, s.HeadDim), out, partial, int32(kernels.Splits(c.window)), int32(s.HeadDim))
+	d.run(kernels.AttendReduce(d.dtype, batch, s.Heads), out, partial, int32(kernels.Splits(c.window)), int32(s.HeadDim))
 }
 
 func (d *device) argmax(token, logits cuda.Ptr, rows int) {

@@ -201,9 +201,9 @@ func TestKernels(t *testing.T) {
 		size, prompt, gen int
 		used              string
 	}{
-		{"gpt2", shapes[0], kernels.F16, 2, 20, 1, "gemm_f16_small gemm_add_f16_small gemv_add_f16 gemv_gelu_f16 gelu_f16 norm_layer_f16"},
+		{"gpt2", shapes[0], kernels.F16, 2, 20, 1, "gemm_f16_small gemv_add_f16 gemv_gelu_f16 gelu_f16 norm_layer_f16"},
 		{"llama", shapes[1], kernels.BF16, 2, 20, 1, "gemm_bf16_small silu_mul_bf16 gemv_silu_bf16 gemv_add_bf16 norm_rms_bf16"},
-		{"biases", shapes[3], kernels.F16, 3, 2, 1, "gemv_f16_wide silu_mul_f16 attend_decode_f16_64"},
+		{"biases", shapes[3], kernels.F16, 3, 3, 1, "gemv_f16_wide silu_mul_f16 attend_decode_f16_64"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

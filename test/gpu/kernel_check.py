@@ -62,21 +62,29 @@ def flat(name, n, args):
     launch(name, (max(1, min(4096, parts(n, 256))),), 256, args)
 
 
-def gemm(name, out, a, w, bias):
+def gemm(t, out, x, a, w, bias):
     (m, k), n = a.shape, w.shape[0]
-    small = parts(m, 128) * parts(n, 256) < 96
-    tm, tn, threads = (64, 64, 128) if small else (128, 256, 256)
-    launch(name + "_small" * small, (parts(m, tm) * parts(n, tn),), threads, (out, a, w, bias, m, n, k), 3 * (tm + tn) * 128)
+    count = {(tm, tn): parts(m, tm) * parts(n, tn) for tm, tn in ((128, 256), (128, 192), (64, 64))}
+    turns = {tile: parts(c, 132) for tile, c in count.items()}
+    tm, tn = 128, 256
+    if count[tm, tn] < 99:
+        tm, tn = 64, 64
+    elif turns[128, 192] * 192 * 11 // 10 < turns[tm, tn] * 256:
+        tn = 192
+    suffix, threads = {256: ("", 256), 192: ("_middle", 256), 64: ("_small", 128)}[tn]
+    launch(f"gemm_{t}{suffix}", (count[tm, tn],), threads, (out, x, a, w, bias, m, n, k), 3 * (tm + tn) * 128)
 
 
-def gemv(name, out, a, w, bias):
+def gemv(name, out, a, w, *rest):
+    """Of as many columns as w has rows; rest is its bias, where the kernel takes one."""
     (m, k), n = a.shape, w.shape[0]
-    launch(name + "_wide" * (m > 4), (parts(n, 16 if m > 4 else 8),), 256, (out, a, w, bias, m, n, k))
+    rows, stages = (32, 3) if m > 8 else (16, 4)
+    args = (out, a, w, *rest, m, n if rest else n // 2, k)
+    launch(name + "_wide" * (m > 8), (parts(n, rows),), 256, args, 8 * stages * rows * 128)
 
 
 def gemv_silu(t, out, a, w):
-    (m, k), ff = a.shape, w.shape[0] // 2
-    launch(f"gemv_silu_{t}", (parts(ff, 8),), 256, (out, a, w, m, ff, k))
+    gemv(f"gemv_silu_{t}", out, a, w)
 
 
 def attend_prefill(t, out, q, k, v, pos0):
@@ -90,8 +98,8 @@ def splits(window):
 
 def attend_decode(t, out, partial, q, k, v, pos):
     (b, h, _, d), (_, hkv, window, _) = q.shape, k.shape
-    launch(f"attend_decode_{t}_{d}", (splits(window), hkv, b), 128, (partial, q, k, v, pos, h, hkv, window))
-    launch(f"attend_reduce_{t}", (b * h,), d, (out, partial, splits(window), d))
+    launch(f"attend_decode_{t}_{d}", (splits(window), hkv, b), 128, (partial, q, k, v, pos, h, hkv, window), 768 * d)
+    launch(f"attend_reduce_{t}", (b * h,), 256, (out, partial, splits(window), d))
 
 
 def random(t, *shape):
@@ -203,11 +211,11 @@ def products(t):
         a, w, bias = random(t, m, k), random(t, n, k), random(t, n)
         want = a.double() @ w.double().T
         out, x = poisoned(t, m, n), random("f32", m, n)
-        gemm(f"gemm_{t}", out, a, w, bias)
+        gemm(t, out, None, a, w, bias)
         check(f"gemm_{t} {m}×{n}×{k}", out, want + bias.double(), ROUNDING[t])
         total = x.double() + want
-        gemm(f"gemm_add_{t}", x, a, w, None)
-        check(f"gemm_add_{t} {m}×{n}×{k}", x, total, 1e-4)
+        gemm(t, None, x, a, w, None)
+        check(f"gemm_{t} to x {m}×{n}×{k}", x, total, 1e-4)
     for m, n, k in ((1, 1, 8), (1, 4096, 14336), (3, 50257, 768), (4, 333, 1600), (5, 100, 4096), (11, 4097, 3072), (16, 6144, 4096)):
         a, w, bias = random(t, m, k), random(t, n, k) / 8, random(t, n)
         want = a.double() @ w.double().T + bias.double()
@@ -359,7 +367,7 @@ def times():
     for m, n, k in ((8192, 8192, 8192), (1024, 4096, 14336), (1024, 28672, 4096), (1024, 6144, 4096), (1024, 4096, 4096),
                     (8192, 4096, 4096), (128, 4096, 4096), (256, 2304, 768), (32, 4096, 14336)):
         a, w, out = random(t, m, k), random(t, n, k), poisoned(t, m, n)
-        timed(f"gemm {m}×{n}×{k}", [lambda: gemm(f"gemm_{t}", out, a, w, None)] * 4, [lambda: torch.mm(a, w.T, out=out)] * 4,
+        timed(f"gemm {m}×{n}×{k}", [lambda: gemm(t, out, None, a, w, None)] * 4, [lambda: torch.mm(a, w.T, out=out)] * 4,
               2 * m * n * k, "TFLOP/s", 0.4 if m >= 1024 else None)
 
     for b, s, h, hkv, d in ((1, 4096, 32, 8, 128), (1, 1024, 32, 8, 128), (1, 16384, 32, 8, 128), (4, 1024, 12, 12, 64)):

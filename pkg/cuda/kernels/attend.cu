@@ -131,12 +131,13 @@ ATTEND_PREFILL(bf16, 128) ATTEND_PREFILL(f16, 128)
 
 // A block has the queries of one sequence that share keys, as rows of which 16 at
 // most make sense, and a split of the positions; its four warps take turns of 16 of
-// them. As in gemv, a lane brings eight numbers in a row. For the values these
-// are of one position, so that a register with two positions' is made of two.
+// them. As in gemv each warp has a ring in shared memory of its own; a stage is the
+// keys of a turn and then its values, laid out as in attend_prefill.
 template <class T, int D>
 DEVICE void attend_decode(float *partial, const T *q, const T *kcache, const T *vcache, const int *pos, int h, int hkv, int max) {
-  const int warps = 4, turn = 16;
-  __shared__ float outs[warps][16][D], tops[warps][16], weights[warps][16];
+  const int warps = 4, turn = 16, ring = 3, row_bytes = D * 2, units = D / 8;
+  const int stage_bytes = 2 * turn * row_bytes, ring_bytes = ring * stage_bytes;
+  __shared__ float tops[warps][16], weights[warps][16];
   int lane = thread() % 32, warp = thread() / 32, g = lane / 4, t = lane % 4;
   int split = block_x(), splits = blocks_x(), shared_by = h / hkv, head0 = block_y() * shared_by, b = block_z();
   int length = *pos + 1, each = ((length + splits - 1) / splits + warps * turn - 1) / (warps * turn) * (warps * turn);
@@ -148,44 +149,58 @@ DEVICE void attend_decode(float *partial, const T *q, const T *kcache, const T *
     return;
   }
 
+  Shared memory = dynamic(), stages = memory + warp * ring_bytes;
+  int unit = lane % units, row0 = lane / units; // a lane brings one unit of every so manieth row
   i64 cache = (i64)(b * hkv + block_y()) * max * D;
-  Quad lower[D / 32] = {}, upper[D / 32] = {};
+  auto fill = [&](int at, int stage) { // positions at and on
+    Shared to = stages + stage * stage_bytes;
 #pragma unroll
-  for (int c = 0; c < D / 32; c++) {
-    const T *query = q + (i64)(b * h + head0 + g) * D + c * 32 + t * 8;
-    if (g < shared_by) lower[c] = load(query);
-    if (g + 8 < shared_by) upper[c] = load(query + 8 * D);
-  }
-  float sums[D / 64][8][4] = {}, top[2] = {-infinity(), -infinity()}, weight[2] = {};
-  for (int at = from + warp * turn; at < until; at += warps * turn) {
-    Quad key[2][D / 32], value[4][D / 64];
-#pragma unroll
-    for (int j = 0; j < 2; j++) {
-      int p = at + j * 8 + g;
-      const T *k = kcache + cache + (i64)(p < until ? p : until - 1) * D + t * 8; // one that is not there counts nothing
-#pragma unroll
-      for (int c = 0; c < D / 32; c++) key[j][c] = load(k + c * 32);
+    for (int i = 0; i < turn; i += 32 / units) {
+      int row = row0 + i;
+      bool there = at + row < until; // one that is not counts nothing
+      i64 offset = cache + (i64)(at + row) * D + unit * 8;
+      Shared place = to + row * row_bytes + ((unit ^ row % 8) << 4);
+      copy_async(place, kcache + offset, there);
+      copy_async(place + turn * row_bytes, vcache + offset, there);
     }
+    commit();
+  };
+  int at = from + warp * turn;
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-      int p = at + t * 2 + j % 2 + j / 2 * 8;
-      const T *v = vcache + cache + (i64)(p < until ? p : until - 1) * D + g * 8;
+  for (int i = 0; i < ring - 1; i++) fill(at + i * warps * turn, i);
+
+  u32 fq[D / 16][4];
+  const T *queries = q + (i64)(b * h + head0) * D;
 #pragma unroll
-      for (int c = 0; c < D / 64; c++) value[j][c] = load(v + c * 64);
+  for (int c = 0; c < D / 16; c++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      int row = g + e % 2 * 8;
+      fq[c][e] = row < shared_by ? *(const u32 *)(queries + row * D + c * 16 + t * 2 + e / 2 * 8) : 0;
     }
+  float sums[D / 8][4] = {}, top[2] = {-infinity(), -infinity()}, weight[2] = {};
+  int stage = 0, next = ring - 1;
+  for (; at < until; at += warps * turn) {
+    wait<ring - 2>();
+    warp_barrier(); // this stage is there, and none reads the one before any more
+    fill(at + (ring - 1) * warps * turn, next);
+    Shared keys = stages + stage * stage_bytes, values = keys + turn * row_bytes;
+    stage = stage == ring - 1 ? 0 : stage + 1, next = next == ring - 1 ? 0 : next + 1;
 
     float score[2][4] = {};
 #pragma unroll
-    for (int j = 0; j < 2; j++) {
+    for (int c = 0; c < D / 16; c++) {
+      u32 f[4];
+      int row = lane / 16 * 8 + lane % 8;
+      read_tiles(f, keys + row * row_bytes + ((c * 2 + lane / 8 % 2 ^ lane % 8) << 4));
+      multiply(T{}, score[0], fq[c][0], fq[c][1], fq[c][2], fq[c][3], f[0], f[1]);
+      multiply(T{}, score[1], fq[c][0], fq[c][1], fq[c][2], fq[c][3], f[2], f[3]);
+    }
 #pragma unroll
-      for (int c = 0; c < D / 32; c++) {
-        multiply(T{}, score[j], lower[c].x, upper[c].x, lower[c].y, upper[c].y, key[j][c].x, key[j][c].y);
-        multiply(T{}, score[j], lower[c].z, upper[c].z, lower[c].w, upper[c].w, key[j][c].z, key[j][c].w);
-      }
+    for (int j = 0; j < 2; j++)
 #pragma unroll
       for (int e = 0; e < 4; e++)
         score[j][e] = at + j * 8 + t * 2 + e % 2 < until ? score[j][e] * scale<D>() : -infinity();
-    }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       int e = half * 2;
@@ -195,9 +210,7 @@ DEVICE void attend_decode(float *partial, const T *q, const T *kcache, const T *
       top[half] = most;
       weight[half] *= less;
 #pragma unroll
-      for (int c = 0; c < D / 64; c++)
-#pragma unroll
-        for (int j = 0; j < 8; j++) sums[c][j][e] *= less, sums[c][j][e + 1] *= less;
+      for (int j = 0; j < D / 8; j++) sums[j][e] *= less, sums[j][e + 1] *= less;
 #pragma unroll
       for (int j = 0; j < 2; j++) {
         score[j][e] = power2(score[j][e] - most), score[j][e + 1] = power2(score[j][e + 1] - most);
@@ -205,33 +218,30 @@ DEVICE void attend_decode(float *partial, const T *q, const T *kcache, const T *
       }
     }
 
-    // Product number j has for its column n the number j of unit n.
-    u32 p0 = pack(T{}, score[0][0], score[0][1]), p1 = pack(T{}, score[0][2], score[0][3]);
-    u32 p2 = pack(T{}, score[1][0], score[1][1]), p3 = pack(T{}, score[1][2], score[1][3]);
+    u32 p[4] = {pack(T{}, score[0][0], score[0][1]), pack(T{}, score[0][2], score[0][3]),
+                pack(T{}, score[1][0], score[1][1]), pack(T{}, score[1][2], score[1][3])};
 #pragma unroll
-    for (int c = 0; c < D / 64; c++) {
-      u32 v[4][4] = {};
-#pragma unroll
-      for (int j = 0; j < 4; j++) v[j][0] = value[j][c].x, v[j][1] = value[j][c].y, v[j][2] = value[j][c].z, v[j][3] = value[j][c].w;
-#pragma unroll
-      for (int r = 0; r < 4; r++) {
-        multiply(T{}, sums[c][2 * r], p0, p1, p2, p3, lows(v[0][r], v[1][r]), lows(v[2][r], v[3][r]));
-        multiply(T{}, sums[c][2 * r + 1], p0, p1, p2, p3, highs(v[0][r], v[1][r]), highs(v[2][r], v[3][r]));
-      }
+    for (int c = 0; c < D / 16; c++) {
+      u32 f[4];
+      read_turned(f, values + lane % 16 * row_bytes + ((c * 2 + lane / 16 ^ lane % 8) << 4));
+      multiply(T{}, sums[2 * c], p[0], p[1], p[2], p[3], f[0], f[1]);
+      multiply(T{}, sums[2 * c + 1], p[0], p[1], p[2], p[3], f[2], f[3]);
     }
   }
 
+  // The warps' sums go where their rings were.
+  wait<0>();
+  warp_barrier();
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     int row = g + half * 8;
     float whole = sum<4>(weight[half]);
     if (t == 0) tops[warp][row] = top[half], weights[warp][row] = whole;
+    if (row < shared_by)
 #pragma unroll
-    for (int c = 0; c < D / 64; c++)
+      for (int j = 0; j < D / 8; j++)
 #pragma unroll
-      for (int j = 0; j < 8; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++) outs[warp][row][c * 64 + (t * 2 + e) * 8 + j] = sums[c][j][half * 2 + e];
+        for (int e = 0; e < 2; e++) write(stages + (row * D + j * 8 + t * 2 + e) * 4, sums[j][half * 2 + e]);
   }
   barrier();
   for (int i = thread(); i < shared_by * D; i += warps * 32) {
@@ -240,7 +250,7 @@ DEVICE void attend_decode(float *partial, const T *q, const T *kcache, const T *
     for (int w = 1; w < warps; w++) most = larger(most, tops[w][row]);
     for (int w = 0; w < warps; w++) {
       float less = power2(tops[w][row] - most);
-      whole += less * weights[w][row], total += less * outs[w][row][d];
+      whole += less * weights[w][row], total += less * read_float(memory + w * ring_bytes + i * 4);
     }
     mine[row * next_head + d] = total;
     if (d == 0) mine[row * next_head + D] = most, mine[row * next_head + D + 1] = whole;
@@ -254,23 +264,54 @@ DEVICE void attend_decode(float *partial, const T *q, const T *kcache, const T *
 ATTEND_DECODE(bf16, 64) ATTEND_DECODE(f16, 64)
 ATTEND_DECODE(bf16, 128) ATTEND_DECODE(f16, 128)
 
-// A block has the splits of one query, and a thread one of its d numbers.
-const int most_splits = 64;
+// A block has the splits of one query. A thread has two of its d numbers, in every
+// so manieth split, of which it reads several at once.
+const int most_splits = 64, reduce_threads = 256, at_once = 8;
 
 template <class T> DEVICE void attend_reduce(T *out, const float *partial, int splits, int d) {
-  __shared__ float tops[most_splits], weights[most_splits];
+  __shared__ float factors[most_splits], whole, totals[reduce_threads][2];
   const float *mine = partial + (i64)block_x() * splits * (d + 2);
-  for (int s = thread(); s < splits; s += d) tops[s] = mine[s * (d + 2) + d], weights[s] = mine[s * (d + 2) + d + 1];
-  barrier();
-  float most = tops[0], whole = 0, total = 0;
-  for (int s = 1; s < splits; s++) most = larger(most, tops[s]);
-  for (int s = 0; s < splits; s++)
-    if (weights[s] > 0) { // what an empty one has else was never written
-      float less = power2(tops[s] - most);
-      whole += less * weights[s], total += less * mine[s * (d + 2) + thread()];
+  if (thread() < 32) {
+    float top[2], weight[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      int s = thread() + i * 32;
+      Pair last = load_pair(mine + s * (d + 2) + d, s < splits);
+      top[i] = last.y > 0 ? last.x : -infinity(), weight[i] = last.y;
     }
-  out[(i64)block_x() * d + thread()] = rounded<T>(quotient(total, whole));
+    float most = maximum<32>(larger(top[0], top[1])), all = 0;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      float factor = power2(top[i] - most);
+      factors[thread() + i * 32] = factor;
+      all += factor * weight[i];
+    }
+    all = sum<32>(all);
+    if (thread() == 0) whole = all;
+  }
+  barrier();
+  int pair = thread() % (d / 2), group = thread() / (d / 2), groups = reduce_threads / (d / 2);
+  float total[2] = {};
+  for (int s0 = group; s0 < splits; s0 += groups * at_once) {
+    Pair v[at_once];
+    float factor[at_once];
+#pragma unroll
+    for (int i = 0; i < at_once; i++) {
+      int s = s0 + i * groups;
+      factor[i] = s < splits ? factors[s] : 0;
+      v[i] = load_pair(mine + s * (d + 2) + pair * 2, factor[i] > 0); // what an empty one has was never written
+    }
+#pragma unroll
+    for (int i = 0; i < at_once; i++) total[0] += factor[i] * v[i].x, total[1] += factor[i] * v[i].y;
+  }
+  totals[thread()][0] = total[0], totals[thread()][1] = total[1];
+  barrier();
+  if (group > 0) return;
+  for (int i = 1; i < groups; i++) total[0] += totals[thread() + i * (d / 2)][0], total[1] += totals[thread() + i * (d / 2)][1];
+  *(u32 *)(out + (i64)block_x() * d + pair * 2) = pack(T{}, quotient(total[0], whole), quotient(total[1], whole));
 }
-#define ATTEND_REDUCE(T) \
-  KERNEL(128, attend_reduce_##T, (T *out, const float *partial, int splits, int d)) { attend_reduce(out, partial, splits, d); }
+#define ATTEND_REDUCE(T)                                                                        \
+  KERNEL(reduce_threads, attend_reduce_##T, (T *out, const float *partial, int splits, int d)) { \
+    attend_reduce(out, partial, splits, d);                                                     \
+  }
 FOR_EACH_TYPE(ATTEND_REDUCE)

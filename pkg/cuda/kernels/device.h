@@ -14,6 +14,7 @@ struct bf16 { u16 bits; };
 struct f16 { u16 bits; };
 struct alignas(16) Quad { u32 x, y, z, w; };
 struct alignas(16) Float4 { float x, y, z, w; };
+struct alignas(8) Pair { float x, y; };
 
 #ifdef EMULATED
 #include "emulator/emulate.h"
@@ -62,6 +63,7 @@ DEVICE Shared dynamic() {
 }
 
 DEVICE void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+DEVICE void warp_barrier() { asm volatile("bar.warp.sync 0xffffffff;" ::: "memory"); }
 
 // Arithmetic that C has no operators for. Approximate ones err by about 2⁻²².
 DEVICE float multiply_add(float a, float b, float c) {
@@ -137,15 +139,19 @@ DEVICE float low(f16, u32 v) {
   return r;
 }
 DEVICE float high(f16, u32 v) { return low(f16{}, v >> 16); }
-// The lower halves of two registers, and their upper ones.
-DEVICE u32 lows(u32 a, u32 b) {
-  u32 r;
-  asm("prmt.b32 %0, %1, %2, 0x5410;" : "=r"(r) : "r"(a), "r"(b));
+
+// whole is the same address, which the compiler cannot take apart: constants that
+// are added to it stay constants of each read.
+DEVICE Shared whole(Shared p) {
+  Shared r;
+  asm("mov.u32 %0, %1;" : "=r"(r) : "r"(p));
   return r;
 }
-DEVICE u32 highs(u32 a, u32 b) {
-  u32 r;
-  asm("prmt.b32 %0, %1, %2, 0x7632;" : "=r"(r) : "r"(a), "r"(b));
+// further is an address so many bytes on. What a loop adds to thus stays 32 bits,
+// of which the compiler would make 64 beforehand, and take two registers for each.
+DEVICE const void *further(const void *p, u32 bytes) {
+  const void *r;
+  asm("{ .reg .u64 b; cvt.u64.u32 b, %2; add.s64 %0, %1, b; }" : "=l"(r) : "l"(p), "r"(bytes));
   return r;
 }
 
@@ -166,9 +172,32 @@ DEVICE Float4 load_floats(const float *p) {
   asm("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p));
   return v;
 }
+DEVICE Pair load_pair(const float *p, bool there) {
+  Pair v = {};
+  asm("{ .reg .pred there; setp.ne.u32 there, %3, 0; @there ld.global.nc.v2.f32 {%0, %1}, [%2]; }"
+      : "+f"(v.x), "+f"(v.y) : "l"(p), "r"((u32)there));
+  return v;
+}
 DEVICE void store(void *p, Quad v) {
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
+DEVICE Quad read(Shared p) {
+  Quad v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(p) : "memory");
+  return v;
+}
+DEVICE float read_float(Shared p) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(p) : "memory");
+  return v;
+}
+DEVICE Float4 read_floats(Shared p) {
+  Float4 v;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(p) : "memory");
+  return v;
+}
+DEVICE void write(Shared p, Pair v) { asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(p), "f"(v.x), "f"(v.y) : "memory"); }
+DEVICE void write(Shared p, float v) { asm volatile("st.shared.f32 [%0], %1;" ::"r"(p), "f"(v) : "memory"); }
 
 // from_lane is the value of the lane whose number differs in these bits.
 DEVICE float from_lane(float v, int bits) {

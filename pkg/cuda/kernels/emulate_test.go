@@ -378,28 +378,32 @@ func product(a, w, bias *array, m, n, k int) []float64 {
 
 func TestGemm(t *testing.T) {
 	each(t, func(t *testing.T, typ kernels.Type, rng *rand.Rand) {
-		for _, size := range []struct {
-			m, n, k int
-			large   bool
-		}{{1, 1, 8, false}, {17, 70, 136, false}, {65, 129, 64, false}, {70, 65, 320, false}, {130, 257, 264, true}, {3, 300, 64, true}} {
+		for _, size := range []struct{ m, n, k, wide int }{
+			{1, 1, 8, 64}, {17, 72, 136, 64}, {65, 129, 64, 64}, {70, 65, 320, 64},
+			{130, 257, 264, 256}, {3, 304, 64, 256}, {129, 200, 200, 192}, {5, 99, 72, 192},
+		} {
 			m, n, k := size.m, size.n, size.k
 			a, w, bias := random(rng, typ, m*k), random(rng, typ, n*k), random(rng, typ, n)
-			l, add := kernels.Gemm(typ, m, n), kernels.GemmAdd(typ, m, n)
-			if size.large { // as if there were many more tiles
-				l, add = kernels.Gemm(typ, 1<<14, 1<<14), kernels.GemmAdd(typ, 1<<14, 1<<14)
-				l.Grid.X = (m + 127) / 128 * ((n + 255) / 256)
-				add.Grid = l.Grid
+			l := kernels.Gemm(typ, m, n)
+			if size.wide > 64 { // as if there were many more tiles
+				l = kernels.Gemm(typ, 1024, map[int]int{256: 8192, 192: 6144}[size.wide])
+				if want := 1024 / 128 * (map[int]int{256: 8192, 192: 6144}[size.wide] / size.wide); l.Grid.X != want {
+					t.Fatalf("%s has %d blocks, want %d", l.Kernel, l.Grid.X, want)
+				}
+				l.Grid.X = (m + 127) / 128 * ((n + size.wide - 1) / size.wide)
 			}
 			out := poisoned(typ, m*n)
-			run(t, l, out, a, w, bias, int32(m), int32(n), int32(k))
+			run(t, l, out, nil, a, w, bias, int32(m), int32(n), int32(k))
 			compare(t, out, product(a, w, bias, m, n, k), rounding[typ])
 
-			want, x := product(a, w, nil, m, n, k), random(rng, kernels.F32, m*n)
+			want, x := product(a, w, bias, m, n, k), random(rng, kernels.F32, m*n)
 			for i := range want {
 				want[i] += x.v[i]
 			}
-			run(t, add, x, a, w, nil, int32(m), int32(n), int32(k))
+			run(t, l, nil, x, a, w, bias, int32(m), int32(n), int32(k))
 			compare(t, x, want, rounding[kernels.F32])
+			run(t, l, out, nil, a, w, nil, int32(m), int32(n), int32(k))
+			compare(t, out, product(a, w, nil, m, n, k), rounding[typ])
 		}
 	})
 }
@@ -409,7 +413,7 @@ func TestGemmTiles(t *testing.T) {
 	const m, n, k, typ = 640, 320, 8, kernels.BF16
 	rng := rand.New(rand.NewPCG(rand.Uint64(), 2))
 	a, w, out := random(rng, typ, m*k), random(rng, typ, n*k), poisoned(typ, m*n)
-	run(t, kernels.Gemm(typ, m, n), out, a, w, nil, int32(m), int32(n), int32(k))
+	run(t, kernels.Gemm(typ, m, n), out, nil, a, w, nil, int32(m), int32(n), int32(k))
 	compare(t, out, product(a, w, nil, m, n, k), rounding[typ])
 }
 
@@ -447,7 +451,7 @@ func TestGemv(t *testing.T) {
 				want[i] = gate / (1 + math.Exp(-gate)) * up
 			}
 			out = poisoned(typ, m*n)
-			run(t, kernels.GemvSilu(typ, n), out, a, w, int32(m), int32(n), int32(k))
+			run(t, kernels.GemvSilu(typ, m, n), out, a, w, int32(m), int32(n), int32(k))
 			compare(t, out, want, rounding[typ])
 		}
 	})
@@ -564,7 +568,7 @@ func TestAttendDecode(t *testing.T) {
 			k, v := caches(rng, typ, c.batch*c.hkv, c.pos+1, c.window, c.d)
 			partial, out := poisoned(kernels.F32, kernels.Partial(c.batch, c.h, c.d, c.window)), poisoned(typ, len(q.v))
 			run(t, kernels.AttendDecode(typ, c.batch, c.hkv, c.d, c.window), partial, q, k, v, integers(c.pos), int32(c.h), int32(c.hkv), int32(c.window))
-			run(t, kernels.AttendReduce(typ, c.batch, c.h, c.d), out, partial, int32(kernels.Splits(c.window)), int32(c.d))
+			run(t, kernels.AttendReduce(typ, c.batch, c.h), out, partial, int32(kernels.Splits(c.window)), int32(c.d))
 			compare(t, out, attention(q, k, v, c.batch, 1, c.pos, c.h, c.hkv, c.d, c.window), working[typ])
 		}
 	})

@@ -160,32 +160,37 @@ func Argmax(t Type, rows int) Launch { return line(Elements, named("argmax", t),
 //	advance(int *pos, int by)
 func Advance() Launch { return line(Elements, "advance", 1, 1) }
 
-// Gemm is out[m,n] = a[m,k]·w[n,k]ᵀ + bias[n] on tensor cores. bias may be 0, for
-// none. k is a multiple of 8; m and n are any.
+// Gemm is out[m,n] = a[m,k]·w[n,k]ᵀ + bias[n] on tensor cores, or x[m,n] += the same
+// where x is not 0. bias may be 0, for none. k is a multiple of 8; m and n are any.
 //
-//	gemm_T(T *out, const T *a, const T *w, const T *bias, int m, int n, int k)
+//	gemm_T(T *out, float *x, const T *a, const T *w, const T *bias, int m, int n, int k)
 //
-// Small products have tiles of their own, so that there are enough for all
-// multiprocessors; the kernel's name then ends in _small.
-func Gemm(t Type, m, n int) Launch { return gemm(named("gemm", t), m, n) }
-
-// GemmAdd is x[m,n] += a[m,k]·w[n,k]ᵀ + bias[n]; all else is as for [Gemm].
-//
-//	gemm_add_T(float *x, const T *a, const T *w, const T *bias, int m, int n, int k)
-func GemmAdd(t Type, m, n int) Launch { return gemm(named("gemm_add", t), m, n) }
-
-func gemm(kernel string, m, n int) Launch {
+// Blocks make tiles of 128 by 256 numbers or, in the kernels whose names end in
+// _middle and _small, of 128 by 192 and 64 by 64: smaller ones where there are too few
+// of the larger for all multiprocessors, or just more than they take at once.
+func Gemm(t Type, m, n int) Launch {
 	const stages, depth, bytes = 3, 64, 2
-	tile := func(kernel string, tm, tn, threads int) Launch {
-		l := line(Products, kernel, parts(m, tm)*parts(n, tn), threads)
+	tile := func(suffix string, tm, tn, threads int) Launch {
+		l := line(Products, named("gemm", t)+suffix, parts(m, tm)*parts(n, tn), threads)
 		l.Shared = stages * (tm + tn) * depth * bytes
 		return l
 	}
-	if l := tile(kernel, 128, 256, 256); l.Grid.X >= 96 {
-		return l
+	large, middle := tile("", 128, 256, 256), tile("_middle", 128, 192, 256)
+	// What a multiprocessor takes for its tiles, one after another. The middle ones
+	// read a tenth more for each number.
+	turns := func(l Launch) int { return parts(l.Grid.X, multiprocessors) }
+	switch {
+	case large.Grid.X < multiprocessors*3/4:
+		return tile("_small", 64, 64, 128)
+	case turns(middle)*192*11/10 < turns(large)*256:
+		return middle
 	}
-	return tile(kernel+"_small", 64, 64, 128)
+	return large
 }
+
+// multiprocessors is how many the sizes of blocks are meant for, those of a Hopper
+// GPU. With another number of them the results are the same, and take longer.
+const multiprocessors = 132
 
 // GemvRows is the most rows that [Gemv] and its kin take.
 const GemvRows = 16
@@ -204,20 +209,24 @@ func GemvAdd(t Type, m, n int) Launch { return gemv(named("gemv_add", t), m, n) 
 // GemvSilu is [Gemv] and [SiluMul] at once: out[m,ff] of w[2·ff,k].
 //
 //	gemv_silu_T(T *out, const T *a, const T *w, int m, int ff, int k)
-func GemvSilu(t Type, ff int) Launch {
-	return line(Products, named("gemv_silu", t), parts(ff, 8), 256)
-}
+func GemvSilu(t Type, m, ff int) Launch { return gemv(named("gemv_silu", t), m, 2*ff) }
 
 // GemvGelu is [Gemv] and [Gelu] at once.
 //
 //	gemv_gelu_T(T *out, const T *a, const T *w, const T *bias, int m, int n, int k)
 func GemvGelu(t Type, m, n int) Launch { return gemv(named("gemv_gelu", t), m, n) }
 
+// gemv has two kernels: what a block reads of a, it shall be less than of w.
 func gemv(kernel string, m, n int) Launch {
-	if m > 4 {
-		return line(Products, kernel+"_wide", parts(n, 16), 256)
+	const warps, lineBytes = 8, 128
+	rows, stages := 16, 4 // of w, and of each warp's ring
+	if m > 8 {
+		kernel += "_wide"
+		rows, stages = 32, 3
 	}
-	return line(Products, kernel, parts(n, 8), 256)
+	l := line(Products, kernel, parts(n, rows), 32*warps)
+	l.Shared = warps * stages * rows * lineBytes
+	return l
 }
 
 // AttendPrefill is causal attention of seq queries in each sequence, the first of
@@ -252,14 +261,15 @@ func Partial(batch, h, d, max int) int { return batch * h * Splits(max) * (d + 2
 func AttendDecode(t Type, batch, hkv, d, max int) Launch {
 	l := line(Attend, fmt.Sprintf("attend_decode_%s_%d", t, d), Splits(max), 128)
 	l.Grid.Y, l.Grid.Z = hkv, batch
+	l.Shared = 4 * 3 * 2 * 16 * d * 2 // four warps' rings of three stages, each 16 keys and values
 	return l
 }
 
 // AttendReduce makes out[batch,h·d] of what [AttendDecode] left; splits is [Splits].
 //
 //	attend_reduce_T(T *out, const float *partial, int splits, int d)
-func AttendReduce(t Type, batch, h, d int) Launch {
-	return line(Attend, named("attend_reduce", t), batch*h, d)
+func AttendReduce(t Type, batch, h int) Launch {
+	return line(Attend, named("attend_reduce", t), batch*h, 256)
 }
 
 // MatmulTile is what n is a multiple of in [MatmulF32].

@@ -58,12 +58,12 @@ func launches() []kernels.Launch {
 	for _, t := range []kernels.Type{kernels.BF16, kernels.F16} {
 		all = append(all, kernels.Fill(t, 1), kernels.Embed(t, 2, 3), kernels.Add(t, 2, 8), kernels.SiluMul(t, 2, 8),
 			kernels.Gelu(t, 2, 8), kernels.SplitQKV(t, 2, 3, 48), kernels.NormRMS(t, 7), kernels.NormLayer(t, 7), kernels.Argmax(t, 3),
-			kernels.GemvSilu(t, 14336), kernels.AttendReduce(t, 2, 32, 128))
+			kernels.AttendReduce(t, 2, 32))
 		for _, m := range []int{1, kernels.GemvRows} {
-			all = append(all, kernels.Gemv(t, m, 4096), kernels.GemvAdd(t, m, 4096), kernels.GemvGelu(t, m, 4096))
+			all = append(all, kernels.Gemv(t, m, 4096), kernels.GemvAdd(t, m, 4096), kernels.GemvGelu(t, m, 4096), kernels.GemvSilu(t, m, 14336))
 		}
-		for _, m := range []int{17, 8192} {
-			all = append(all, kernels.Gemm(t, m, 4096), kernels.GemmAdd(t, m, 4096))
+		for _, n := range []int{128, 6144, 8192} {
+			all = append(all, kernels.Gemm(t, 1024, n))
 		}
 		for _, d := range []int{64, 128} {
 			all = append(all, kernels.AttendPrefill(t, 1, 1000, 32, d), kernels.AttendDecode(t, 1, 8, d, 1000))

@@ -28,8 +28,8 @@ Kernel::Kernel(const char *name) : name(name), next(kernels) { kernels = this; }
   fprintf(stderr, "%s, in thread %d of block %d,%d,%d\n", what, here.thread, here.block[0], here.block[1], here.block[2]);
   exit(1);
 }
-void check_aligned(const void *p) {
-  if ((u64)p % 16) fail("16 bytes at an address that is not a multiple of 16");
+void check_aligned(const void *p, int bytes) {
+  if ((u64)p % bytes) fail("so many bytes at an address that is not a multiple of them");
 }
 
 struct Copy {

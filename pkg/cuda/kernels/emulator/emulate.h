@@ -52,17 +52,27 @@ void barrier();
 // exchange gives each lane what the 32 of its warp brought, until all are done.
 void *const *exchange(void *mine);
 void done();
+DEVICE void warp_barrier() { done(); }
 
 void copy_async(Shared to, const void *from, bool there);
 void commit();
 void wait_for(int groups);
 template <int N> void wait() { wait_for(N); }
 
-void check_aligned(const void *p); // to 16 bytes, else the program ends
+DEVICE Shared whole(Shared p) { return p; }
+DEVICE const void *further(const void *p, u32 bytes) { return (const char *)p + bytes; }
+
+void check_aligned(const void *p, int bytes = 16); // else the program ends
 DEVICE Quad load(const void *p) { return check_aligned(p), *(const Quad *)p; }
 DEVICE Quad load(const void *p, bool there) { return there ? load(p) : Quad{}; }
 DEVICE Float4 load_floats(const float *p) { return check_aligned(p), *(const Float4 *)p; }
+DEVICE Pair load_pair(const float *p, bool there) { return there ? check_aligned(p, 8), *(const Pair *)p : Pair{}; }
 DEVICE void store(void *p, Quad v) { check_aligned(p), *(Quad *)p = v; }
+DEVICE Quad read(Shared p) { return load(p); }
+DEVICE float read_float(Shared p) { return *(const float *)p; }
+DEVICE Float4 read_floats(Shared p) { return check_aligned(p), *(const Float4 *)p; }
+DEVICE void write(Shared p, Pair v) { check_aligned(p, 8), *(Pair *)p = v; }
+DEVICE void write(Shared p, float v) { *(float *)p = v; }
 
 DEVICE float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float product(float a, float b) { return a * b; }
@@ -86,8 +96,6 @@ DEVICE float wide(f16, u16 v) { return same_bits<_Float16>(v); }
 template <class T> u32 pack(T t, float lo, float hi) { return narrow(t, lo) | narrow(t, hi) << 16; }
 template <class T> float low(T t, u32 v) { return wide(t, (u16)v); }
 template <class T> float high(T t, u32 v) { return wide(t, v >> 16); }
-DEVICE u32 lows(u32 a, u32 b) { return (a & 0xffff) | b << 16; }
-DEVICE u32 highs(u32 a, u32 b) { return a >> 16 | (b & 0xffff0000u); }
 
 template <class V> V from_lane(V v, int bits) {
   V other = *(V *)exchange(&v)[thread() % 32 ^ bits];
