@@ -20,6 +20,7 @@ type board struct {
 	record.GPU
 	cuda cuda.Device
 	nvml gpu.GPU // nil where there is no NVML, or it does not know the GPU
+	dark error   // why there is no NVML
 }
 
 // boards are the GPUs to be loaded, and what must be closed after them.
@@ -172,7 +173,7 @@ func (b *boards) board(dev cuda.Device) *board {
 			}
 		}
 	}
-	return &board{GPU: record.GPU{Index: dev.Ordinal, UUID: dev.UUID, Name: dev.Name}, cuda: dev}
+	return &board{GPU: record.GPU{Index: dev.Ordinal, UUID: dev.UUID, Name: dev.Name}, cuda: dev, dark: b.dark}
 }
 
 // onCUDA opens the one GPU that --device and --gpu name, for do.

@@ -77,6 +77,7 @@ func infer(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	defer watchParent(c)()
 	if kind, _, _ := strings.Cut(c.String("device"), ":"); kind == "cuda" {
 		return onCUDA(c, func(b *board, on *cuda.Context) error { return serve(c, f, b, on) })
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -16,6 +17,10 @@ import (
 
 // serve makes the requests on a GPU.
 func serve(c *cli.Context, f load.Infer, b *board, on *cuda.Context) (err error) {
+	guard, err := newGuard(c, []*board{b}, b.dark)
+	if err != nil {
+		return err
+	}
 	blas, err := openBLAS(c, on)
 	if err != nil {
 		return err
@@ -48,7 +53,18 @@ func serve(c *cli.Context, f load.Infer, b *board, on *cuda.Context) (err error)
 	}
 	h := c.NewHeader()
 	h.GPUs = []record.GPU{b.GPU}
-	return tell(c, h, func(emit load.Emit) error { return f.Run(c.Ctx, clock.System(), engine, emit) })
+	if guard != nil {
+		changes := guard.Changes()
+		ctx, stop := context.WithCancel(c.Ctx)
+		defer stop()
+		go guard.Watch(ctx, clock.System())
+		engine.Wait = func(ctx context.Context, emit load.Emit) error { return guard.Wait(ctx, changes, emit) }
+	}
+	err = tell(c, h, func(emit load.Emit) error { return f.Run(c.Ctx, clock.System(), engine, emit) })
+	if err == nil && guard.Paused() {
+		err = cli.Errorf(cli.ExitThermalTrip, "ended too hot: the limit is %v °C", guard.Max)
+	}
+	return err
 }
 
 // openBLAS is cuBLAS as --blas has it, nil for own kernels.

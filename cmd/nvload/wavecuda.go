@@ -74,13 +74,18 @@ func onRig(c *cli.Context, most load.Level, plan load.Plan) (err error) {
 	if err != nil {
 		return err
 	}
+	h := c.NewHeader()
+	for _, b := range r.all {
+		h.GPUs = append(h.GPUs, b.GPU)
+	}
 	if err := r.open(c, most); err != nil {
+		if c.Ctx.Err() != nil && errors.Is(err, c.Ctx.Err()) { // there is a stream all the same, of nothing
+			return tell(c, h, func(load.Emit) error { return nil })
+		}
 		return err
 	}
-	h := c.NewHeader()
 	play := load.Rig{Guard: guard, Stall: c.Duration("stall")}
 	for i, b := range r.all {
-		h.GPUs = append(h.GPUs, b.GPU)
 		play.GPUs = append(play.GPUs, b.Index)
 		play.Queues = append(play.Queues, r.queues[i])
 	}
@@ -102,11 +107,11 @@ func onRig(c *cli.Context, most load.Level, plan load.Plan) (err error) {
 		ran, err = play.Run(c.Ctx, clock.System(), plan, emit)
 		return err
 	})
-	if stalled := (*load.StallError)(nil); errors.As(err, &stalled) {
-		r.lost = true
-		return cli.WithHint(err, "the driver's log (dmesg) may say why; --stall waits longer")
-	}
 	if err != nil {
+		r.lost = true // a GPU that failed may hang when it is closed
+		if stalled := (*load.StallError)(nil); errors.As(err, &stalled) {
+			err = cli.WithHint(err, "the driver's log (dmesg) may say why; --stall waits longer")
+		}
 		return err
 	}
 	if ran.Late > 0 {
@@ -148,11 +153,7 @@ func (r *rig) open(c *cli.Context, most load.Level) error {
 			failed[i] = cli.WithHint(err, "nothing was loaded; ask for less with --vram")
 		}
 	}
-	err := errors.Join(failed...)
-	if err != nil && c.Ctx.Err() != nil && errors.Is(err, c.Ctx.Err()) {
-		return cli.Errorf(cli.ExitInterrupted, "interrupted before the load began")
-	}
-	return err
+	return errors.Join(failed...)
 }
 
 func (r *rig) openOne(c *cli.Context, i int, b *board, o waves.Options) (err error) {
@@ -169,6 +170,9 @@ func (r *rig) openOne(c *cli.Context, i int, b *board, o waves.Options) (err err
 	}
 	o.GPU, o.BLAS = b.Index, r.blas[i]
 	if r.queues[i], err = waves.Open(c.Ctx, r.on[i], o); err != nil {
+		if stalled := (*load.StallError)(nil); errors.As(err, &stalled) {
+			return err
+		}
 		return fmt.Errorf("GPU %d: %w", b.Index, err)
 	}
 	return nil

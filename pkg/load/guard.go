@@ -118,3 +118,28 @@ func (c GuardChange) Marker() *record.Marker {
 	m.Extra = []record.Field{extra("temp_c", c.TempC.V)}
 	return m
 }
+
+// Wait returns when the load is not paused, and emits what changed since the last
+// call.
+func (g *Guard) Wait(ctx context.Context, changes <-chan GuardChange, emit Emit) error {
+	for {
+		select {
+		case change := <-changes:
+			if m := change.Marker(); m != nil {
+				if err := emit(m); err != nil {
+					return err
+				}
+			}
+			continue
+		default:
+		}
+		if !g.Paused() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

@@ -217,7 +217,7 @@ func (p *ensemble) finish(changes <-chan GuardChange) {
 			if bad := (*unsure)(nil); errors.As(err, &bad) {
 				p.ran.Unsure = errors.Join(p.ran.Unsure, fmt.Errorf("GPU %d: %w", w.gpu, bad.error))
 			} else {
-				p.failed = errors.Join(p.failed, fmt.Errorf("GPU %d: %w", w.gpu, err))
+				p.failed = errors.Join(p.failed, of(w.gpu, err))
 			}
 		}
 	}
@@ -230,6 +230,14 @@ func (p *ensemble) finish(changes <-chan GuardChange) {
 		}
 		return
 	}
+}
+
+// of says which GPU an error is of.
+func of(gpu int, err error) error {
+	if stalled := (*StallError)(nil); errors.As(err, &stalled) {
+		return err
+	}
+	return fmt.Errorf("GPU %d: %w", gpu, err)
 }
 
 // mark tells of a pause.
@@ -264,6 +272,7 @@ type stretch struct {
 	busy, gap     int64 // ns with work, and without though there should have been
 	paused        int64
 	before, after int64 // ns from the start to the first launch, from the last one to the end
+	timed         bool  // these are known
 	part          bool  // load for a part of the time, which need not end with a launch
 }
 
@@ -286,6 +295,7 @@ func (s *stretch) join(o stretch) {
 	s.bytes += o.bytes
 	s.busy, s.gap, s.paused = max(s.busy, o.busy), max(s.gap, o.gap), max(s.paused, o.paused)
 	s.before, s.after, s.part = max(s.before, o.before), max(s.after, o.after), s.part || o.part
+	s.timed = s.timed && o.timed
 }
 
 // fields are those of a stretch, in which there was to be load or not.
@@ -299,8 +309,11 @@ func (s *stretch) fields(loaded bool) (all []record.Field) {
 		if s.bytes > 0 {
 			all = append(all, extra("bytes", s.bytes), extra("bytes_per_s", s.bytes/d))
 		}
-		all = append(all, extra("busy_s", float64(s.busy)/1e9), extra("first_launch_us", float64(s.before)/1e3))
-		if !s.part {
+		all = append(all, extra("busy_s", float64(s.busy)/1e9))
+		if s.timed {
+			all = append(all, extra("first_launch_us", float64(s.before)/1e3))
+		}
+		if s.timed && !s.part {
 			all = append(all, extra("last_launch_us", float64(s.after)/1e3))
 		}
 	}
@@ -429,7 +442,7 @@ func (w *worker) run(ctx context.Context, l Level, from, until int64) (s stretch
 	if s.launches > 0 && w.failed == nil && !w.lost.Load() {
 		first, last, err := w.End()
 		w.failed = err
-		s.before, s.after, s.part = first-s.start, s.end-last, l.Share < 1
+		s.before, s.after, s.timed, s.part = first-s.start, s.end-last, err == nil, l.Share < 1
 	}
 	return s, true
 }
