@@ -5,12 +5,11 @@ import (
 	"strings"
 
 	"joulepipe/pkg/cli"
-	"joulepipe/pkg/gpu"
 	"joulepipe/pkg/gpu/sim"
 	"joulepipe/pkg/load"
 )
 
-// open opens the device that --device names, to be loaded.
+// open opens the simulated device that --device names, to be loaded.
 func open(c *cli.Context) (*load.Sim, error) {
 	switch kind, file, _ := strings.Cut(c.String("device"), ":"); kind {
 	case "sim":
@@ -19,11 +18,6 @@ func open(c *cli.Context) (*load.Sim, error) {
 			gpus = "0"
 		}
 		return load.OpenSim(sim.Options{File: file, Profile: c.String("sim-profile"), Seed: c.Uint64("sim-seed")}, list(gpus))
-	case "cuda":
-		return nil, &gpu.UnavailableError{
-			What: "this build has no CUDA loads: it cannot load --device " + c.String("device"),
-			Hint: "nvload exec -- CMD brackets a command that loads the GPU; --device sim loads a simulated one",
-		}
 	}
 	return nil, c.Usagef("no device %q to load (cuda, cuda:N, sim or sim:FILE)", c.String("device"))
 }

@@ -70,6 +70,8 @@ func event(c *cli.Context) (record.Event, error) {
 var reserved = map[string]bool{
 	"record": true, "t_start_ns": true, "t_end_ns": true, "t_start_unix_ns": true, "t_end_unix_ns": true,
 	"command": true, "command_exit": true, "interrupted": true, "load_gap_s": true,
+	"launches": true, "flops": true, "flops_per_s": true, "bytes": true, "bytes_per_s": true, "busy_s": true,
+	"first_launch_us": true, "last_launch_us": true, "thermal_pause_s": true, "error": true,
 }
 
 // knows sets the field in a record that has one of this name.

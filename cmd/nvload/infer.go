@@ -13,7 +13,6 @@ import (
 	"joulepipe/pkg/cli"
 	"joulepipe/pkg/cuda"
 	"joulepipe/pkg/load"
-	"joulepipe/pkg/record"
 	"joulepipe/pkg/transformer"
 
 	ucli "github.com/urfave/cli/v2"
@@ -62,7 +61,7 @@ the keys and values cached so far) at 75 % of its bandwidth, and 0.4 ms to launc
 			&ucli.StringFlag{Name: "blas", Value: "auto", Usage: "multiply large matrices with cuBLAS, at `PATH`, where it is found (auto), or with own kernels (none)"},
 			&ucli.StringFlag{Name: "logits", Usage: "first write tokens and logits of a request to `FILE`, in the safetensors format"},
 			&ucli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw weights, prompts, order and gaps from seed `N`"},
-		}, streamFlags()),
+		}, careFlags(), streamFlags()),
 		Action: cli.Action(infer),
 	}
 }
@@ -78,8 +77,9 @@ func infer(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	defer watchParent(c)()
 	if kind, _, _ := strings.Cut(c.String("device"), ":"); kind == "cuda" {
-		return onCUDA(c, func(gpu record.GPU, on *cuda.Context) error { return serve(c, f, gpu, on) })
+		return onCUDA(c, func(b *board, on *cuda.Context) error { return serve(c, f, b, on) })
 	}
 	if c.IsSet("logits") {
 		return c.Usagef("--logits: a simulated GPU computes none")

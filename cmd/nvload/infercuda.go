@@ -1,27 +1,26 @@
 package main
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
 
 	"joulepipe/pkg/cli"
 	"joulepipe/pkg/clock"
 	"joulepipe/pkg/cuda"
 	"joulepipe/pkg/cuda/kernels"
-	"joulepipe/pkg/gpu"
-	"joulepipe/pkg/gpu/nvml"
 	"joulepipe/pkg/load"
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/transformer"
 )
 
 // serve makes the requests on a GPU.
-func serve(c *cli.Context, f load.Infer, board record.GPU, on *cuda.Context) (err error) {
+func serve(c *cli.Context, f load.Infer, b *board, on *cuda.Context) (err error) {
+	guard, err := newGuard(c, []*board{b}, b.dark)
+	if err != nil {
+		return err
+	}
 	blas, err := openBLAS(c, on)
 	if err != nil {
 		return err
@@ -48,84 +47,24 @@ func serve(c *cli.Context, f load.Infer, board record.GPU, on *cuda.Context) (er
 	if err != nil && !errors.Is(err, cuda.ErrOutOfMemory) {
 		return err
 	}
-	engine := load.Engine{Model: m, GPUs: []int{board.Index}, Speed: speed}
+	engine := load.Engine{Model: m, GPUs: []int{b.Index}, Speed: speed}
 	if blas != nil {
 		engine.BLAS = blas.Path
 	}
 	h := c.NewHeader()
-	h.GPUs = []record.GPU{board}
-	return tell(c, h, func(emit load.Emit) error { return f.Run(c.Ctx, clock.System(), engine, emit) })
-}
-
-// onCUDA opens the one GPU that --device and --gpu name, for do.
-func onCUDA(c *cli.Context, do func(record.GPU, *cuda.Context) error) (err error) {
-	d, err := cuda.Open(cuda.Options{})
-	if err != nil {
-		return err
+	h.GPUs = []record.GPU{b.GPU}
+	if guard != nil {
+		changes := guard.Changes()
+		ctx, stop := context.WithCancel(c.Ctx)
+		defer stop()
+		go guard.Watch(ctx, clock.System())
+		engine.Wait = func(ctx context.Context, emit load.Emit) error { return guard.Wait(ctx, changes, emit) }
 	}
-	devices, err := d.Devices()
-	if err != nil {
-		return err
+	err = tell(c, h, func(emit load.Emit) error { return f.Run(c.Ctx, clock.System(), engine, emit) })
+	if err == nil && guard.Paused() {
+		err = cli.Errorf(cli.ExitThermalTrip, "ended too hot: the limit is %v °C", guard.Max)
 	}
-	dev, board, err := choose(c, devices)
-	if err != nil {
-		return err
-	}
-	on, err := d.NewContext(dev.Ordinal)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, on.Close()) }()
-	return do(board, on)
-}
-
-// choose is the device to load, and what NVML says of it: cuda:N is CUDA's
-// number, --gpu an index or UUID as NVML has it, and the UUID joins the two.
-// Where there is no NVML the GPU goes by CUDA's number.
-func choose(c *cli.Context, devices []cuda.Device) (cuda.Device, record.GPU, error) {
-	const hidden = "CUDA_VISIBLE_DEVICES may hide it"
-	_, text, _ := strings.Cut(c.String("device"), ":")
-	n, err := strconv.Atoi(cmp.Or(text, "0"))
-	if err != nil || n < 0 {
-		return cuda.Device{}, record.GPU{}, c.Usagef("--device %s: want cuda or cuda:N", c.String("device"))
-	}
-	boards, err := nvmlGPUs(list(cmp.Or(c.String("gpu"), "all")))
-	if c.String("gpu") != "" {
-		if err != nil {
-			return cuda.Device{}, record.GPU{}, err
-		}
-		if len(boards) != 1 {
-			return cuda.Device{}, record.GPU{}, c.Usagef("--gpu %s: want one GPU, not %d", c.String("gpu"), len(boards))
-		}
-		n = slices.IndexFunc(devices, func(d cuda.Device) bool { return d.UUID == boards[0].UUID })
-		if n < 0 {
-			return cuda.Device{}, record.GPU{}, &gpu.UnavailableError{What: fmt.Sprintf("CUDA has no GPU %s (%s)", c.String("gpu"), boards[0].UUID), Hint: hidden}
-		}
-	}
-	if n >= len(devices) {
-		return cuda.Device{}, record.GPU{}, &gpu.UnavailableError{What: fmt.Sprintf("CUDA has no GPU %d: it has %d", n, len(devices)), Hint: hidden}
-	}
-	dev := devices[n]
-	for _, b := range boards {
-		if b.UUID == dev.UUID {
-			return dev, b, nil
-		}
-	}
-	return dev, record.GPU{Index: dev.Ordinal, UUID: dev.UUID, Name: dev.Name}, nil
-}
-
-// nvmlGPUs describes the GPUs that want names, as NVML has them.
-func nvmlGPUs(want []string) ([]record.GPU, error) {
-	dev, err := nvml.Open(nvml.Options{})
-	if err != nil {
-		return nil, err
-	}
-	selected, err := gpu.Select(dev.GPUs(), want)
-	var all []record.GPU
-	for _, g := range selected {
-		all = append(all, g.Info())
-	}
-	return all, errors.Join(err, dev.Close())
+	return err
 }
 
 // openBLAS is cuBLAS as --blas has it, nil for own kernels.

@@ -19,11 +19,11 @@ import (
 // onCUDAMemory is onMemory of a real GPU.
 func onCUDAMemory(c *cli.Context, do func(*memory) error) error {
 	before := inUse()
-	return onCUDA(c, func(gpu record.GPU, on *cuda.Context) error {
+	return onCUDA(c, func(b *board, on *cuda.Context) error {
 		return on.Do(func() error {
-			m := &memory{gpu: gpu, by: map[string]vram.Memory{}}
-			if with, ok := inUse()[gpu.UUID]; ok {
-				m.context = record.Some(with - before[gpu.UUID])
+			m := &memory{gpu: b.GPU, by: map[string]vram.Memory{}}
+			if with, ok := inUse()[b.UUID]; ok {
+				m.context = record.Some(with - before[b.UUID])
 			}
 			m.hold = func(ctx context.Context, _ int64) error {
 				_ = clock.Sleep(ctx, clock.System(), clock.Now()+int64(c.Duration("hold"))) // its end is no failure

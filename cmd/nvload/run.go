@@ -28,9 +28,7 @@ func square(c *cli.Context) error {
 	if err != nil {
 		return c.Usagef("--kernel: %v", err)
 	}
-	return onDevice(c, func(load.Board) load.Plan {
-		return load.Square{Low: c.Duration("low"), High: c.Duration("high"), Cycles: c.Int("cycles"), Kernel: kernel}.Plan()
-	})
+	return wave(c, kernel.Level(1), load.Square{Low: c.Duration("low"), High: c.Duration("high"), Cycles: c.Int("cycles"), Kernel: kernel}.Plan())
 }
 
 func sustain(c *cli.Context) error {
@@ -56,9 +54,7 @@ func sustain(c *cli.Context) error {
 	if c.IsSet("vram") {
 		level.VRAMMB = vram
 	}
-	return onDevice(c, func(load.Board) load.Plan {
-		return load.Steady{Duration: c.Duration("duration"), Level: level, Event: e}.Plan()
-	})
+	return wave(c, level, load.Steady{Duration: c.Duration("duration"), Level: level, Event: e}.Plan())
 }
 
 func response(c *cli.Context) error {
@@ -72,9 +68,7 @@ func response(c *cli.Context) error {
 	if err != nil {
 		return c.Usagef("--kernel: %v", err)
 	}
-	return onDevice(c, func(load.Board) load.Plan {
-		return load.Response{Steps: c.Int("steps"), Update: c.Duration("update"), Seed: c.Uint64("seed"), Kernel: kernel}.Plan()
-	})
+	return wave(c, kernel.Level(1), load.Response{Steps: c.Int("steps"), Update: c.Duration("update"), Seed: c.Uint64("seed"), Kernel: kernel}.Plan())
 }
 
 func idle(c *cli.Context) error {

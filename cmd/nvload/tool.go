@@ -21,10 +21,21 @@ clock that nvpoll stamps its samples with; nvattrib joins the two. The poller is
 a process of its own: nvload neither starts nor stops it. The markers
 start_experiment and end_experiment stand around the events of each run.
 
-square, sustain, response, infer and vram need a device that they can load. This build
-has the simulated one, --device sim[:FILE], which is the one that nvpoll sees
-with the same --device; it has no CUDA loads. exec, idle and mark put no load on
-any device and work with all of them: exec brackets a command that makes its own.
+square, sustain, response, infer and vram load a device: a GPU, --device cuda, by
+the driver's own library without any toolkit, or the simulated one, --device
+sim[:FILE], which nvpoll sees with the same --device. exec, idle and mark put no
+load on any device and work with all of them: exec brackets a command that makes
+its own.
+
+--gpu chooses among several GPUs: an index as nvpoll has it, a UUID or the first
+eight or more characters of one, a PCI bus id, a list of these, or all.
+
+On a GPU, square, sustain and response compute the same product of matrices, or
+copy the same gigabyte, over and over, in launches of well under a millisecond.
+Events begin right before the first launch and end when the GPU has nothing more
+to do; they tell how much was computed, how fast, and by the GPU's own clock how
+far its work is from the event's ends. A GPU of --max-temp degrees rests until it
+is down to --resume-temp.
 
 The first SIGINT or SIGTERM ends the load: the event under way ends with it and
 has the field interrupted, and the stream is closed.`,
@@ -38,7 +49,7 @@ nvload mark --field rev=3f2a --append -o events.ndjson checkpoint
 nvpoll --device sim --duration 60s -o trace.ndjson &
 nvload infer --device sim --model llama-3.1-8b --batch 1,4 -o events.ndjson; wait
 nvattrib --trace trace.ndjson --events events.ndjson`,
-		Status: "3 when the command of exec failed (its event is written, with command_exit)\n4 when the device cannot be loaded by this build",
+		Status: "3 when the command of exec failed (its event is written, with command_exit), or a GPU computed wrong numbers\n4 when there is no such device to load\n5 when the load ended while it was paused, too hot, or was paused for more than half of its time; ended by nvsoak for heat",
 		Source: true,
 		ConfigKeys: map[string]string{
 			"sustain duration":       "tests.heat_soak.duration_min",
@@ -61,8 +72,7 @@ after the first, without drift. In the low half a context and its memory remain.
 					&ucli.DurationFlag{Name: "low", Value: 3 * time.Second, Usage: "rest for `TIME` in each cycle"},
 					&ucli.DurationFlag{Name: "high", Value: 3 * time.Second, Usage: "load for `TIME` in each cycle"},
 					&ucli.IntFlag{Name: "cycles", Value: 3, Usage: "make `N` cycles"},
-					kernelFlag(),
-				}, streamFlags()),
+				}, waveFlags(), careFlags(), streamFlags()),
 				Action: cli.Action(square),
 			},
 			{
@@ -73,8 +83,7 @@ the idle of a GPU that holds a model.`,
 					&ucli.DurationFlag{Name: "duration", Value: time.Minute, Usage: "load for `TIME`"},
 					&ucli.Float64Flag{Name: "intensity", Value: 1, Usage: "load by this `SHARE`, 0 to 1"},
 					&ucli.Float64Flag{Name: "vram", Usage: "hold `MIB` of GPU memory (default: what the kernel works on)"},
-					kernelFlag(),
-				}, eventFlags("soak"), streamFlags()),
+				}, waveFlags(), careFlags(), eventFlags("soak"), streamFlags()),
 				Action: cli.Action(sustain),
 			},
 			{
@@ -92,8 +101,7 @@ finds what each sensor does:
 					&ucli.IntFlag{Name: "steps", Value: 6, Usage: "make `N` long steps up and down"},
 					&ucli.DurationFlag{Name: "update", Value: 100 * time.Millisecond, Usage: "test sensors that are updated every `TIME` or so"},
 					&ucli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw the random lengths from seed `N`"},
-					kernelFlag(),
-				}, streamFlags()),
+				}, waveFlags(), careFlags(), streamFlags()),
 				Action: cli.Action(response),
 			},
 			inferCommand(),
@@ -164,8 +172,22 @@ func eventFlags(phase string) []ucli.Flag {
 	}
 }
 
-func kernelFlag() ucli.Flag {
-	return &ucli.StringFlag{Name: "kernel", Value: string(load.FP32), Usage: "compute `KERNEL`: " + strings.Join(load.Kernels(), ", ")}
+// waveFlags choose what is computed.
+func waveFlags() []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.StringFlag{Name: "kernel", Value: string(load.FP32), Usage: "compute `KERNEL`: " + strings.Join(load.Kernels(), ", ")},
+		&ucli.StringFlag{Name: "blas", Value: "auto", Usage: "compute bf16 with cuBLAS, at `PATH`, where it is found (auto), or with our own kernel (none)"},
+		&ucli.DurationFlag{Name: "stall", Value: 10 * time.Second, Usage: "give a GPU up that does nothing for `TIME` of what it was given"},
+	}
+}
+
+// careFlags say when a load is to end before its time.
+func careFlags() []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.Float64Flag{Name: "max-temp", Value: 83, Usage: "pause the load when a GPU has `C` degrees, read twice in a row (0: never)"},
+		&ucli.Float64Flag{Name: "resume-temp", Value: 80, Usage: "go on when all GPUs are down to `C` degrees"},
+		&ucli.BoolFlag{Name: "watch-parent", Usage: "end when the process that started nvload is gone (default: under nvsoak)"},
+	}
 }
 
 func fieldFlag() ucli.Flag {

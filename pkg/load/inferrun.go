@@ -27,8 +27,8 @@ type Engine struct {
 	Speed transformer.Speed // what shares of are told in the events; of the zero Speed, none are
 	BLAS  string            // the library that multiplies large matrices; empty is own kernels
 	// Wait returns when a request may begin, for the sake of the GPU's
-	// temperature; nil is always.
-	Wait func(ctx context.Context) error
+	// temperature, and emits that it was waited; nil is always.
+	Wait func(ctx context.Context, emit Emit) error
 }
 
 // Run makes the requests on an engine. Their events are those of [Infer.Plan],
@@ -83,7 +83,7 @@ func (s *server) answer(ctx context.Context, r request) error {
 		return err
 	}
 	if s.Wait != nil {
-		if err := s.Wait(ctx); err != nil {
+		if err := s.Wait(ctx, s.emit); err != nil {
 			return err
 		}
 	}

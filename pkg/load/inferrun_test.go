@@ -161,7 +161,7 @@ func TestInferRunWaits(t *testing.T) {
 	m := &timed{clock: clock.NewFake(0)}
 	hot := errors.New("too hot")
 	n := 0
-	err := f.Run(context.Background(), m.clock, Engine{Model: m, Wait: func(context.Context) error {
+	err := f.Run(context.Background(), m.clock, Engine{Model: m, Wait: func(context.Context, Emit) error {
 		if n++; n == 2 {
 			return hot
 		}

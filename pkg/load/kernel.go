@@ -41,6 +41,6 @@ func (k Kernel) Level(intensity float64) Level {
 	}
 	l.Compute *= intensity
 	l.Memory *= intensity
-	l.Context = true
+	l.Context, l.Kernel, l.Share = true, k, intensity
 	return l
 }

@@ -24,6 +24,10 @@ type Level struct {
 	Memory  float64 // use of the memory's bandwidth, 0 to 1
 	VRAMMB  float64 // MiB held
 	Context bool    // a context is held; all of the above imply one
+
+	// What makes it so on a real GPU: a kernel, for this share of the time.
+	Kernel Kernel
+	Share  float64
 }
 
 // Device is where load is put.

@@ -2,7 +2,8 @@
 
 // Package cudatest builds a stand-in for NVIDIA's CUDA driver, which programs
 // open as they would the real one: by its path, or by its usual name with
-// LD_LIBRARY_PATH set. Its memory is the host's, its kernels compute nothing,
+// LD_LIBRARY_PATH set. Its memory is the host's, its kernels compute nothing but
+// those that package wave launches, whose results are there when they are read,
 // and what is put into a stream takes a set time. It honours
 // CUDA_VISIBLE_DEVICES, and has the functions of cuBLAS that package cuda
 // calls, so that its path is also one of cuBLAS.
@@ -18,6 +19,9 @@
 //	capability 0 9 0
 //	launch_us 250                      each kernel's time
 //	kernel_us copy 500                 that of one
+//	block_us copy 0.5                  the same, for each block
+//	hang matmul_f32 after 100          the 101st launch is never over; without after, the first
+//	wrong copy after 100               results are
 //	error cuInit CUDA_ERROR_NO_DEVICE  what a call comes to; * is any call
 //	error cuLaunchKernel CUDA_ERROR_LAUNCH_FAILED after 100   from the 101st call
 //	@1.5 error * CUDA_ERROR_DEVICE_UNAVAILABLE                from 1.5 s after the script was read

@@ -62,8 +62,10 @@ static int count, version, visible[MOST], seen;
 static char log_file[4096];
 static struct fault { char call[64]; int code; long after; double at; } faults[32];
 static int nfaults;
-static struct cost { char kernel[64]; double us; } costs[64];
+static struct cost { char kernel[64]; double us, block_us; } costs[64];
 static int ncosts;
+static struct flaw { char kernel[64]; int hangs, wrong; long after, n; } flaws[8];
+static int nflaws;
 static double launch_us;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -106,7 +108,7 @@ static void read_script(void) {
       snprintf(g->name, sizeof g->name, "NVIDIA H200");
       g->memory_mib = 143771, g->sms = 132, g->major = 9, g->pools = 1;
     }
-  count = 1, version = 13000, nfaults = ncosts = 0, launch_us = 100, log_file[0] = 0;
+  count = 1, version = 13000, nfaults = ncosts = nflaws = 0, launch_us = 100, log_file[0] = 0;
   FILE *f = fopen(path, "r");
   char line[4096];
   while (f && fgets(line, sizeof line, f)) {
@@ -121,7 +123,14 @@ static void read_script(void) {
     else if (sscanf(l, " launch_us %lf", &x) == 1) launch_us = x;
     else if (sscanf(l, " kernel_us %63s %lf", a, &x) == 2 && ncosts < 64) {
       struct cost *c = &costs[ncosts++];
-      snprintf(c->kernel, sizeof c->kernel, "%s", a), c->us = x;
+      snprintf(c->kernel, sizeof c->kernel, "%s", a), c->us = x, c->block_us = 0;
+    } else if (sscanf(l, " block_us %63s %lf", a, &x) == 2 && ncosts < 64) {
+      struct cost *c = &costs[ncosts++];
+      snprintf(c->kernel, sizeof c->kernel, "%s", a), c->us = 0, c->block_us = x;
+    } else if ((sscanf(l, " hang %63s", a) == 1 || sscanf(l, " wrong %63s", a) == 1) && nflaws < 8) {
+      struct flaw *w = &flaws[nflaws++];
+      snprintf(w->kernel, sizeof w->kernel, "%s", a), w->hangs = !strcmp(key, "hang"), w->wrong = !w->hangs, w->after = w->n = 0;
+      sscanf(l, " %*s %*s after %ld", &w->after);
     } else if (sscanf(l, " log %3899s", word) == 1) snprintf(log_file, sizeof log_file, "%s", word);
     else if (sscanf(l, " error %63s %3899s", a, word) == 2 && nfaults < 32) {
       struct fault *e = &faults[nfaults++];
@@ -357,6 +366,10 @@ Result cuEventElapsedTime(float *ms, struct event *a, struct event *b) {
 
 // Memory.
 
+static void forget(Ptr at, int64_t bytes);
+static int known(Ptr at);
+static float number_at(Ptr at, int width);
+
 enum { GRAIN = 512 };
 
 static int64_t room(struct gpu *g) { return (int64_t)(g->memory_mib * 1048576) - g->used - g->pool_reserved; }
@@ -372,6 +385,7 @@ static Ptr take(int64_t bytes) {
 static int64_t give(Ptr at) {
   char *p = (char *)(uintptr_t)at - 4096;
   int64_t bytes = *(int64_t *)p;
+  forget(at, bytes);
   munmap(p, bytes + 4096);
   return bytes;
 }
@@ -432,8 +446,17 @@ Result cuMemPoolSetAttribute(struct gpu *g, int attribute, int64_t *v) {
 
 Result cuMemPoolTrimTo(struct gpu *g, size_t keep) { ENTER; trim(g, keep); return leave(OK); }
 
-Result cuMemcpyHtoD_v2(Ptr to, const void *from, size_t n) { ENTER_CONTEXT; memcpy((void *)(uintptr_t)to, from, n); return leave(OK); }
-Result cuMemcpyDtoH_v2(void *to, Ptr from, size_t n) { ENTER_CONTEXT; memcpy(to, (void *)(uintptr_t)from, n); return leave(OK); }
+Result cuMemcpyHtoD_v2(Ptr to, const void *from, size_t n) { ENTER_CONTEXT; forget(to, n); memcpy((void *)(uintptr_t)to, from, n); return leave(OK); }
+Result cuMemcpyDtoH_v2(void *to, Ptr from, size_t n) {
+  ENTER_CONTEXT;
+  int width = known(from);
+  if (!width) memcpy(to, (void *)(uintptr_t)from, n);
+  for (size_t i = 0; width && i + width <= n; i += width) {
+    float v = number_at(from + i, width);
+    memcpy((char *)to + i, (char *)&v + 4 - width, width);
+  }
+  return leave(OK);
+}
 
 Result cuMemcpyDtoDAsync_v2(Ptr to, Ptr from, size_t n, void *s) {
   ENTER_CONTEXT;
@@ -444,11 +467,112 @@ Result cuMemcpyDtoDAsync_v2(Ptr to, Ptr from, size_t n, void *s) {
 
 Result cuMemsetD8_v2(Ptr to, unsigned char v, size_t n) {
   ENTER_CONTEXT;
+  forget(to, n);
   if (v || to % 4096 || n % 4096 || madvise((void *)(uintptr_t)to, n, MADV_DONTNEED)) memset((void *)(uintptr_t)to, v, n);
   return leave(OK);
 }
 
-// Kernels.
+// Kernels. What they leave is not computed before somebody looks: a place in memory
+// knows of what it is the result.
+
+enum { FILL = 1, COPY, PRODUCT, PRODUCT_TURNED };
+static struct place {
+  Ptr at, a, b;
+  int64_t bytes;
+  int what, width, n, k, wrong; // bytes of a number, numbers of a row, and along the sum
+  uint64_t seed;
+  float half_width;
+} places[256];
+static int nplaces;
+
+// forget drops what is known of memory that is written.
+static void forget(Ptr at, int64_t bytes) {
+  int kept = 0;
+  for (int i = 0; i < nplaces; i++)
+    if (places[i].at < at || places[i].at + places[i].bytes > at + bytes) places[kept++] = places[i];
+  nplaces = kept;
+}
+
+static void know(struct place p) {
+  forget(p.at, p.bytes);
+  if (nplaces == 256) memmove(places, places + 1, --nplaces * sizeof *places);
+  places[nplaces++] = p;
+}
+
+static float rounded(float v, int width) {
+  if (width == 4) return v;
+  uint32_t bits;
+  memcpy(&bits, &v, 4);
+  bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+  memcpy(&v, &bits, 4);
+  return v;
+}
+
+// number_at is the number at a place of the GPU's memory.
+static float number_at(Ptr at, int width) {
+  for (int i = nplaces - 1; i >= 0; i--) {
+    struct place *p = &places[i];
+    if (at < p->at || at >= p->at + p->bytes) continue;
+    int64_t e = (at - p->at) / width;
+    double sum = 0;
+    uint64_t z;
+    switch (p->what) {
+    case FILL:
+      z = p->seed + (uint64_t)(e + 1) * 0x9E3779B97F4A7C15ull;
+      z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull, z = (z ^ z >> 27) * 0x94D049BB133111EBull, z ^= z >> 31;
+      return rounded((2 * ((float)(uint32_t)(z >> 40) * 0x1p-24f) - 1) * p->half_width, width);
+    case COPY:
+      return number_at(p->a + (at - p->at), width) + p->wrong;
+    case PRODUCT:
+      for (int k = 0; k < p->k; k++) sum += (double)number_at(p->a + (e / p->n * p->k + k) * width, width) * number_at(p->b + ((int64_t)k * p->n + e % p->n) * width, width);
+      return sum + p->wrong;
+    case PRODUCT_TURNED:
+      for (int k = 0; k < p->k; k++) sum += (double)number_at(p->a + (e / p->n * p->k + k) * width, width) * number_at(p->b + (e % p->n * p->k + k) * width, width);
+      return rounded(sum + p->wrong, width);
+    }
+  }
+  float v = 0;
+  memcpy((char *)&v + 4 - width, (void *)(uintptr_t)at, width);
+  return v;
+}
+
+// known says whether memory is the result of something, and how wide its numbers
+// are.
+static int known(Ptr at) {
+  for (int i = nplaces - 1; i >= 0; i--)
+    if (at >= places[i].at && at < places[i].at + places[i].bytes) return places[i].width;
+  return 0;
+}
+
+// flawed says what the script has against this launch of a kernel.
+static struct flaw flawed(const char *kernel) {
+  struct flaw all = {0};
+  for (int i = 0; i < nflaws; i++)
+    if (!strcmp(flaws[i].kernel, kernel) && flaws[i].n++ >= flaws[i].after) all.hangs |= flaws[i].hangs, all.wrong |= flaws[i].wrong;
+  return all;
+}
+
+static Ptr pointer(void *arg) { return *(Ptr *)arg; }
+static int number(void *arg) { return *(int *)arg; }
+
+static void result(const char *kernel, unsigned blocks, void **args, int wrong) {
+  struct place p = {.at = pointer(args[0]), .wrong = wrong};
+  int turned = !strcmp(kernel, "gemm_bf16") || !strcmp(kernel, "gemm_bf16_small");
+  if (!strcmp(kernel, "fill_uniform_f32") || !strcmp(kernel, "fill_uniform_bf16")) {
+    p.what = FILL, p.width = strstr(kernel, "bf16") ? 2 : 4, p.bytes = *(int64_t *)args[1] * p.width;
+    p.seed = *(uint64_t *)args[2], p.half_width = *(float *)args[3];
+  } else if (!strcmp(kernel, "copy")) {
+    p.what = COPY, p.width = 4, p.a = pointer(args[1]), p.bytes = *(int64_t *)args[2] * 16;
+  } else if (!strcmp(kernel, "matmul_f32")) {
+    p.what = PRODUCT, p.width = 4, p.a = pointer(args[1]), p.b = pointer(args[2]), p.n = p.k = number(args[3]);
+    p.bytes = (int64_t)blocks / (p.n / 128) * 128 * p.n * 4;
+  } else if (turned) {
+    p.what = PRODUCT_TURNED, p.width = 2, p.a = pointer(args[1]), p.b = pointer(args[2]), p.n = number(args[5]), p.k = number(args[6]);
+    p.bytes = (int64_t)number(args[4]) * p.n * 2;
+  } else
+    return;
+  know(p);
+}
 
 Result cuModuleLoadDataEx(void **m, const void *image, unsigned n, int *options, void **values) {
   Result r = enter(__func__, 1);
@@ -480,8 +604,11 @@ Result cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned gz,
   if (!gx || !gy || !gz || !bx || !by || !bz || bx * by * bz > 1024) return leave(INVALID);
   double us = launch_us;
   for (int i = 0; i < ncosts; i++)
-    if (!strcmp(costs[i].kernel, f->name)) us = costs[i].us;
+    if (!strcmp(costs[i].kernel, f->name)) us = costs[i].us + costs[i].block_us * gx;
+  struct flaw flaw = flawed(f->name);
   int64_t ns = us * 1000, end = put(stream(s), ns);
+  if (flaw.hangs) stream(s)->until = INT64_MAX / 2;
+  if (args && !stream(s)->capturing) result(f->name, gx, args, flaw.wrong);
   if (stream(s)->capturing) note("%s %d %s captured\n", __func__, current, f->name);
   else note("%s %d %s %lld %lld\n", __func__, current, f->name, (long long)(end - ns), (long long)end);
   return leave(OK);
@@ -529,6 +656,13 @@ Result cublasGemmEx(void *handle, int ta, int tb, int m, int n, int k, const flo
   ENTER_CONTEXT;
   note("%s %d %d %d %d %d alpha %g type %d lda %d %d ldb %d beta %g ldc %d compute %d algorithm %d\n", __func__,
        ta, tb, m, n, k, *alpha, at, lda, bt, ldb, *beta, ldc, compute, algorithm);
-  put(stream(blas_stream), launch_us * 1000);
+  struct flaw flaw = flawed(__func__);
+  double us = launch_us;
+  for (int i = 0; i < ncosts; i++)
+    if (!strcmp(costs[i].kernel, __func__)) us = costs[i].us + costs[i].block_us * m * n / 128 / 256;
+  put(stream(blas_stream), us * 1000);
+  if (flaw.hangs) stream(blas_stream)->until = INT64_MAX / 2;
+  if (at == 14 && !stream(blas_stream)->capturing)
+    know((struct place){.at = c, .a = b, .b = a, .bytes = (int64_t)m * n * 2, .what = PRODUCT_TURNED, .width = 2, .n = m, .k = k, .wrong = flaw.wrong});
   return leave(OK);
 }
