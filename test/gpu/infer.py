@@ -150,7 +150,10 @@ def compare(directory, file):
     short = (exact[:-1].amax(-1) - exact[:-1].gather(-1, chosen).squeeze(-1)).max().item() / exact.std().item()
     steps = [error(ours[i], exact[i]) for i in range(len(ours))]
     got, theirs, between = error(ours, exact), error(same, exact), error(ours, same)
-    ok = got <= 1e-2 and got < theirs and between <= 1e-2 + theirs and short < 0.1
+    # bf16 has eight bits: with random weights PyTorch itself is 2e-2 off in it, and
+    # there is nothing closer to be asked for than float32 is to it.
+    limit = 1e-2 if kind == "f16" else max(1e-2, theirs)
+    ok = got <= limit and got < theirs and between <= limit + theirs and short < 0.1
     return (f"{number:>3} {name:6} {kind:5} {lib[:12]:12} {batch:>5} {context:>7} {count:>3}  {got:9.2e} {max(steps):9.2e} "
             f"{theirs:13.2e} {between:10.2e} {short:8.4f}  {'ok' if ok else 'FAIL'}"), ok
 

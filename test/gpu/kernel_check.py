@@ -45,7 +45,7 @@ functions = {}
 def launch(name, grid, threads, args, shared=0):
     """Queues a kernel. None is a null pointer, an int 32 bits, an np number itself."""
     f = functions[name]
-    if shared > 48 << 10:
+    if shared:
         f.max_dynamic_shared_size_bytes = shared
     convert = {torch.Tensor: lambda t: np.uint64(t.data_ptr()), type(None): lambda _: np.uint64(0),
                int: np.int32, float: np.float32}

@@ -106,7 +106,7 @@ func multiplyBF16(q *Queue, first, pieces int) error {
 	if b := q.options.BLAS; b != nil {
 		return b.Gemm(q.stream, cuda.BF16, m, n, n, a, w, out, 1, 0)
 	}
-	return q.launch(kernels.Gemm(kernels.BF16, m, n), out, a, w, cuda.Ptr(0), int32(m), int32(n), int32(n))
+	return q.launch(kernels.Gemm(kernels.BF16, m, n), out, cuda.Ptr(0), a, w, cuda.Ptr(0), int32(m), int32(n), int32(n))
 }
 
 func copyPieces(q *Queue, first, pieces int) error {

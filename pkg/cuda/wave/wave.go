@@ -134,7 +134,7 @@ func (q *Queue) launch(l kernels.Launch, args ...any) error {
 		if f, err = m.Function(l.Kernel); err != nil {
 			return err
 		}
-		if l.Shared > 48<<10 {
+		if l.Shared > 0 { // what a kernel has of its own counts against the 48 KiB as well
 			if err := f.Shared(l.Shared); err != nil {
 				return err
 			}
