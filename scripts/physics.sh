@@ -13,6 +13,7 @@
 #   --profile NAME            the simulated board (h200)
 #   --soak TIME               the longest heat soak (30m); it ends earlier, at equilibrium
 #   --idle TIME               of idle in each of three states (150s)
+#   --reps N                  requests of each kind (5)
 #
 # Exit status: 0 all analyses stand, or the run was a rehearsal; 3 one of them
 # does not stand; else a stage failed.
@@ -28,13 +29,14 @@ refuse() {
   exit 2
 }
 
-device=nvml auto=no quick=no force=no profile=h200 soak= idle= dir=
+device=nvml auto=no quick=no force=no profile=h200 soak= idle= reps= dir=
 while [ $# -gt 0 ]; do
   case $1 in
   --device) device=${2:?"--device wants a name"} && shift ;;
   --profile) profile=${2:?"--profile wants a name"} && shift ;;
   --soak) soak=${2:?"--soak wants a time"} && shift ;;
   --idle) idle=${2:?"--idle wants a time"} && shift ;;
+  --reps) reps=${2:?"--reps wants a number"} && shift ;;
   --auto) auto=yes ;;
   --quick) quick=yes ;;
   --force) force=yes ;;
@@ -71,20 +73,20 @@ esac
 export JOULEPIPE_RUN_ID=${JOULEPIPE_RUN_ID:-$(date -u +%Y%m%d_%H%M%S)_$$}
 
 if [ "$quick" = yes ]; then
-  idle=${idle:-13s} settle=3s least=9s low=3s high=3s cycles=2 reps=2 exchanges=500 window=6s limit=${soak:-24s}
+  idle=${idle:-13s} settle=3s least=9s low=3s high=3s cycles=2 reps=${reps:-2} exchanges=500 window=6s limit=${soak:-24s}
   states=(no_context resident)
   curve=(--min-event 300ms --gap 300ms) stress=(--batch 1,4 --context 1024 --gen-tokens 64)
 else
-  idle=${idle:-150s} settle=10s least=120s low=3s high=3s cycles=5 reps=5 exchanges=2000 window=5m limit=${soak:-30m}
+  idle=${idle:-150s} settle=4s least=120s low=3s high=3s cycles=3 reps=${reps:-5} exchanges=2000 window=5m limit=${soak:-30m}
   states=(no_context context resident)
-  curve=(--min-event 1s --gap 500ms) stress=(--batch 1,4 --context 1024,4096,16384 --gen-tokens 256)
+  curve=(--min-event 400ms --gap 500ms) stress=(--batch 1,4 --context 1024,4096,16384 --gen-tokens 256 --gap 500ms)
 fi
 
 # 1. Measure. The poller is started once and outlives every load. What it has
 # written so far can be read: that is where the heat soak has its temperatures from.
 poll=(--device "$device")
 [ "${device%%:*}" = sim ] && poll+=(--sim-profile "$profile")
-nvpoll "${poll[@]}" -o "$dir/trace.ndjson" &
+nvpoll "${poll[@]}" --channels sample,power,counter,gpm -o "$dir/trace.ndjson" &
 poller=$!
 stop() {
   kill -INT "$poller" 2>/dev/null || return 0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole study on a real GPU: scripts/physics.sh with two minutes of idle in each
-# of three states and a heat soak of nine minutes, then a forced thermal trip. Needs
-# bin/ and python3. Prints tables last; 25 minutes.
+# of three states and a heat soak of eight, then a forced thermal trip. Needs
+# bin/ and python3. Prints tables last; 20 minutes.
 #
 #   study.sh DIR
 set -uo pipefail
@@ -10,7 +10,9 @@ out=${1:?"study.sh wants a directory"}
 export PATH=$PWD/bin:$PATH
 nvpoll --version
 nvpoll devices
-scripts/physics.sh --device nvml --idle "${IDLE:-132s}" --soak "${SOAK:-9m}" --force "$out"
+# What fails after ten minutes had better fail now.
+nvload infer --model gpt2 --batch 1,8 --context 8 --gen-tokens 8 --reps 1 --gap 10ms >/dev/null || exit
+scripts/physics.sh --device nvml --idle "${IDLE:-125s}" --soak "${SOAK:-490s}" --reps "${REPS:-3}" --force "$out"
 study=$?
 echo "physics.sh: exit $study"
 test/gpu/trip.sh "$out/trip"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Does nvsoak stop a load that is too hot, and let it go on when it has cooled? A
-# load runs for half a minute, to see how warm it makes the GPU; then again with
+# load runs for some seconds, to see how warm it makes the GPU; then again with
 # the trip set just below that, and the resume temperature below it. Needs bin/ and
-# python3. Prints its table last; two minutes at most.
+# python3. Prints its table last; a minute and a half at most.
 #
 #   trip.sh [DIR]     where to keep traces, events and soak records
 #
@@ -21,10 +21,10 @@ soak() { # NAME OPTIONS: what nvsoak exited with
     nvsoak --window 20s --rule settled -o "$out/$name.ndjson" "$@" -- $load >"$out/$name.events.ndjson" 2>&1 || code=${PIPESTATUS[2]}
   echo "$code"
 }
-echo "warming: exit $(soak warm --max 30s)"
+echo "warming: exit $(soak warm --max 12s)"
 hot=$(python3 -c 'import json, sys; print(int(json.loads(list(open(sys.argv[1]))[-2])["temp_end_c"]))' "$out/warm.ndjson")
-echo "after 30 s the GPU has $hot °C: trip at $((hot - 2)), resume at $((hot - 8))"
-code=$(soak trip --trip $((hot - 2)) --resume $((hot - 8)) --trips 3 --max 80s)
+echo "after 12 s the GPU has $hot °C: trip at $((hot - 2)), resume at $((hot - 8))"
+code=$(soak trip --trip $((hot - 2)) --resume $((hot - 8)) --trips 3 --max 60s)
 echo "tripping: exit $code"
 
 python3 - "$out" "$hot" "$code" <<'PY'
