@@ -442,7 +442,7 @@ func (w *worker) run(ctx context.Context, l Level, from, until int64) (s stretch
 	if s.launches > 0 && w.failed == nil && !w.lost.Load() {
 		first, last, err := w.End()
 		w.failed = err
-		s.before, s.after, s.timed, s.part = first-s.start, s.end-last, err == nil, l.Share < 1
+		s.before, s.after, s.timed, s.part = first-s.start, s.end-last, err == nil, l.Share < 1 || s.paused > 0
 	}
 	return s, true
 }
