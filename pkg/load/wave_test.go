@@ -290,7 +290,7 @@ func TestRigInterrupted(t *testing.T) {
 func TestRigFails(t *testing.T) {
 	t.Parallel()
 	plan := Square{Low: 20 * time.Millisecond, High: 20 * time.Millisecond, Cycles: 10, Kernel: FP32}.Plan()
-	for name, bad := range map[string]*engine{"a launch": {fail: 70}, "lost": {lost: 1e9 + int64(155*time.Millisecond)}} {
+	for name, bad := range map[string]*engine{"a launch": {fail: 70}, "lost": {lost: 1e9 + int64(165*time.Millisecond)}} {
 		synctest.Test(t, func(t *testing.T) {
 			c := bubble{epoch: time.Now()}
 			events, _, _, err := on(t, t.Context(), Rig{}, c, plan, &engine{}, bad)
