@@ -107,7 +107,13 @@ func (r Rig) Run(ctx context.Context, c clock.Clock, plan Plan, emit Emit) (Ran,
 	for i, q := range r.Queues {
 		w := &worker{Queue: q, gpu: r.GPUs[i], clock: c, guard: r.Guard, steps: make(chan stretch, 256), over: make(chan error, 1)}
 		p.workers = append(p.workers, w)
-		go func() { w.over <- w.play(ctx, plan, t0) }()
+		go func() {
+			err := w.play(ctx, plan, t0)
+			if err != nil {
+				stop() // the others do not go on without it
+			}
+			w.over <- err
+		}()
 	}
 	at := t0
 	for s := range plan {
@@ -116,6 +122,9 @@ func (r Rig) Run(ctx context.Context, c clock.Clock, plan Plan, emit Emit) (Ran,
 			break
 		}
 		at = end
+	}
+	if p.unheard != nil {
+		stop() // a load that nobody is told of
 	}
 	p.finish(changes)
 	p.ran.Hot = r.Guard.Paused()
@@ -174,24 +183,38 @@ func (p *ensemble) wait(w *worker, changes <-chan GuardChange) (s stretch, ok bo
 	for {
 		select {
 		case s, ok = <-w.steps:
+			if !ok && w.lost.Load() {
+				return p.lost(w)
+			}
 			return s, ok
 		case change := <-changes:
 			p.mark(change)
 			continue
 		case <-tick.C:
 		}
-		if p.unheard != nil {
-			p.stop()
+		if p.look(); w.lost.Load() {
+			return p.lost(w)
 		}
+	}
+}
+
+// lost is the stretch in which a GPU was given up.
+func (p *ensemble) lost(w *worker) (s stretch, ok bool) {
+	if w.told {
+		return s, false
+	}
+	w.told = true
+	return stretch{start: w.since, end: p.clock.Now(), cut: true, fault: "the GPU hangs"}, w.since > 0
+}
+
+// look gives up GPUs that hang.
+func (p *ensemble) look() {
+	for _, w := range p.workers {
 		if took := w.stalled(p.clock.Now()); p.Stall > 0 && took > p.Stall && !w.lost.Load() {
 			p.failed = errors.Join(p.failed, &StallError{w.gpu, took})
-			p.stop()
+			w.since = w.start.Load()
 			w.lost.Store(true)
-			s = stretch{start: w.start.Load(), end: p.clock.Now(), cut: true, fault: "the GPU hangs"}
-			return s, s.start > 0
-		}
-		if w.lost.Load() {
-			return s, false
+			p.stop()
 		}
 	}
 }
@@ -355,6 +378,8 @@ type worker struct {
 	start  atomic.Int64
 	alive  atomic.Int64 // when the GPU, which has work, last was seen to go on; 0: it has none
 	lost   atomic.Bool  // it is given up
+	told   bool         // and this is told
+	since  int64        // when the step began in which it was
 }
 
 // flight is a launch that is not over.
@@ -442,7 +467,7 @@ func (w *worker) run(ctx context.Context, l Level, from, until int64) (s stretch
 	if s.launches > 0 && w.failed == nil && !w.lost.Load() {
 		first, last, err := w.End()
 		w.failed = err
-		s.before, s.after, s.timed, s.part = first-s.start, s.end-last, err == nil, l.Share < 1
+		s.before, s.after, s.timed, s.part = first-s.start, s.end-last, err == nil, l.Share < 1 || s.paused > 0
 	}
 	return s, true
 }
@@ -568,8 +593,17 @@ func (w *worker) look() bool {
 		ratio := float64(now-max(w.last, w.flight[0].put)) / float64(w.costs[w.flight[0].size].Time)
 		w.scale += (min(max(ratio, 0.25), 4) - w.scale) / 8
 	}
+	if over == 1 {
+		w.last = now
+	} else {
+		// Seen late, for this process was held up: when it was can only be
+		// reckoned.
+		for _, f := range w.flight[:over] {
+			w.last = min(max(w.last, f.put)+w.took(f.size), now)
+		}
+	}
 	w.flight = slices.Delete(w.flight, 0, over)
-	w.done, w.last = n, now
+	w.done = n
 	w.alive.Store(now)
 	return true
 }
@@ -579,7 +613,9 @@ func (w *worker) nap() {
 	const wake = 60 * time.Microsecond // what a sleep is late by
 	now := w.clock.Now()
 	due := max(w.last, w.flight[0].put) + w.took(w.flight[0].size) - int64(wake)
-	w.clock.SleepUntil(max(due, now+int64(20*time.Microsecond)))
+	// One that is late is asked after less and less often.
+	again := min(max((now-due)/8, int64(20*time.Microsecond)), int64(5*time.Millisecond))
+	w.clock.SleepUntil(max(due, now+again))
 }
 
 // Calibration is how long a launch of the usual size took on a GPU before the load,
