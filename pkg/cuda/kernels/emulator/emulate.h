@@ -46,6 +46,7 @@ DEVICE int block_z() { return here.block[2]; }
 DEVICE int blocks_x() { return here.blocks_x; }
 
 typedef char *Shared;
+DEVICE Shared shared(void *p) { return (char *)p; }
 DEVICE Shared dynamic() { return here.dynamic; }
 
 void barrier();
