@@ -70,15 +70,9 @@ def flat(name, n, args):
 
 def gemm(t, out, x, a, w, bias):
     (m, k), n = a.shape, w.shape[0]
-    count = {(tm, tn): parts(m, tm) * parts(n, tn) for tm, tn in ((128, 256), (128, 192), (64, 64))}
-    turns = {tile: parts(c, 132) for tile, c in count.items()}
-    tm, tn = 128, 256
-    if count[tm, tn] < 99:
-        tm, tn = 64, 64
-    elif turns[128, 192] * 192 * 11 // 10 < turns[tm, tn] * 256:
-        tn = 192
-    suffix, threads = {256: ("", 256), 192: ("_middle", 256), 64: ("_small", 128)}[tn]
-    launch(f"gemm_{t}{suffix}", (count[tm, tn],), threads, (out, x, a, w, bias, m, n, k), 3 * (tm + tn) * 128)
+    tiles = [("", 128, 256, 256, 256), ("_middle", 128, 192, 256, 211), ("_small", 64, 64, 128, 74)]
+    suffix, tm, tn, threads, _ = min(tiles, key=lambda s: parts(parts(m, s[1]) * parts(n, s[2]), 132) * s[4])
+    launch(f"gemm_{t}{suffix}", (parts(m, tm) * parts(n, tn),), threads, (out, x, a, w, bias, m, n, k), 3 * (tm + tn) * 128)
 
 
 def gemv(name, out, a, w, *rest):
@@ -386,7 +380,7 @@ def times():
     # Shares of what PyTorch makes of the largest.
     rate = None
     for m, n, k in ((8192, 8192, 8192), (1024, 4096, 14336), (1024, 28672, 4096), (1024, 6144, 4096), (1024, 4096, 4096),
-                    (8192, 4096, 4096), (128, 4096, 4096), (256, 2304, 768), (32, 4096, 14336)):
+                    (512, 6144, 4096), (8192, 4096, 4096), (128, 4096, 4096), (256, 2304, 768), (32, 4096, 14336)):
         a, w, out = random(t, m, k), random(t, n, k), poisoned(t, m, n)
         timed(f"gemm {m}×{n}×{k}", [lambda: gemm(t, out, None, a, w, None)] * 4, [lambda: torch.mm(a, w.T, out=out)] * 4,
               2 * m * n * k, "TFLOP/s", 0.4 if m >= 1024 else None, rate)
