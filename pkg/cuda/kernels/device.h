@@ -174,6 +174,7 @@ DEVICE Float4 load_floats(const float *p) {
   asm("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p));
   return v;
 }
+DEVICE void prefetch(const void *p) { asm volatile("prefetch.global.L1 [%0];" ::"l"(p)); }
 DEVICE u32 load_word(const void *p, bool there) {
   u32 v = 0;
   asm("{ .reg .pred there; setp.ne.u32 there, %2, 0; @there ld.global.nc.u32 %0, [%1]; }" : "+r"(v) : "l"(p), "r"((u32)there));
