@@ -277,3 +277,19 @@ func number(t kernels.Type, bits uint16) float64 {
 	}
 	return v
 }
+
+// Own kernels multiply few rows, and all where there is no library.
+func TestWhoMultiplies(t *testing.T) {
+	own, with := &device{}, &device{blas: new(cuda.BLAS)}
+	for _, c := range []struct {
+		rows               int
+		few, library, both bool // own kernels for few rows, cuBLAS; those for few where there is cuBLAS
+	}{{1, true, false, true}, {ownRows, true, false, true}, {ownRows + 1, true, true, false}, {kernels.GemvRows, true, true, false}, {kernels.GemvRows + 1, false, true, false}} {
+		if own.few(c.rows) != c.few || own.library(c.rows) {
+			t.Errorf("%d rows without cuBLAS: few %v, library %v", c.rows, own.few(c.rows), own.library(c.rows))
+		}
+		if with.few(c.rows) != c.both || with.library(c.rows) != c.library {
+			t.Errorf("%d rows with cuBLAS: few %v, library %v", c.rows, with.few(c.rows), with.library(c.rows))
+		}
+	}
+}

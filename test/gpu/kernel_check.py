@@ -2,7 +2,13 @@
 """Checks the kernels in pkg/cuda/kernels on a GPU, and times them beside PyTorch.
 
     kernel_check.py [--errors-only]
+
+A ratio is a kernel's part of the rate that bounds it, as measured in the same run:
+the copy's, the largest product's, the peak; or, where none is named, of PyTorch's.
+The goals are for an H200. Whoever misses one is named at the end, and the exit status
+is 1 then, as it is where a result is wrong.
 """
+import collections
 import math
 import statistics
 import sys
@@ -64,15 +70,9 @@ def flat(name, n, args):
 
 def gemm(t, out, x, a, w, bias):
     (m, k), n = a.shape, w.shape[0]
-    count = {(tm, tn): parts(m, tm) * parts(n, tn) for tm, tn in ((128, 256), (128, 192), (64, 64))}
-    turns = {tile: parts(c, 132) for tile, c in count.items()}
-    tm, tn = 128, 256
-    if count[tm, tn] < 99:
-        tm, tn = 64, 64
-    elif turns[128, 192] * 192 * 11 // 10 < turns[tm, tn] * 256:
-        tn = 192
-    suffix, threads = {256: ("", 256), 192: ("_middle", 256), 64: ("_small", 128)}[tn]
-    launch(f"gemm_{t}{suffix}", (count[tm, tn],), threads, (out, x, a, w, bias, m, n, k), 3 * (tm + tn) * 128)
+    tiles = [("", 128, 256, 256, 256), ("_middle", 128, 192, 256, 211), ("_small", 64, 64, 128, 74)]
+    suffix, tm, tn, threads, _ = min(tiles, key=lambda s: parts(parts(m, s[1]) * parts(n, s[2]), 132) * s[4])
+    launch(f"gemm_{t}{suffix}", (parts(m, tm) * parts(n, tn),), threads, (out, x, a, w, bias, m, n, k), 3 * (tm + tn) * 128)
 
 
 def gemv(name, out, a, w, *rest):
@@ -207,7 +207,8 @@ def split(t, d, h, hkv):
 
 
 def products(t):
-    for m, n, k in ((1, 1, 8), (17, 50, 136), (333, 771, 1600), (1000, 4100, 4104), (2048, 2048, 14336)):
+    for m, n, k in ((1, 1, 8), (17, 50, 136), (333, 771, 1600), (1000, 4100, 4104), (2048, 2048, 14336),
+                    (1024, 6144, 4096), (2041, 2041, 200)):
         a, w, bias = random(t, m, k), random(t, n, k), random(t, n)
         want = a.double() @ w.double().T
         out, x = poisoned(t, m, n), random("f32", m, n)
@@ -216,7 +217,8 @@ def products(t):
         total = x.double() + want
         gemm(t, None, x, a, w, None)
         check(f"gemm_{t} to x {m}×{n}×{k}", x, total, 1e-4)
-    for m, n, k in ((1, 1, 8), (1, 4096, 14336), (3, 50257, 768), (4, 333, 1600), (5, 100, 4096), (11, 4097, 3072), (16, 6144, 4096)):
+    for m, n, k in ((1, 1, 8), (1, 4096, 14336), (3, 50257, 768), (4, 333, 1600), (5, 100, 4096), (8, 4104, 4096), (9, 50257, 768),
+                    (11, 4097, 3072), (16, 6144, 4096)):
         a, w, bias = random(t, m, k), random(t, n, k) / 8, random(t, n)
         want = a.double() @ w.double().T + bias.double()
         out, x = poisoned(t, m, n), random("f32", m, n)
@@ -302,7 +304,9 @@ def errors():
 def seconds(calls, repeat=5):
     """The median time of one of these calls, in a CUDA graph of all of them.
 
-    There are as many on different memory as it takes to find none of it in the cache."""
+    There are as many on different memory as it takes to find none of it in the cache.
+    They are repeated until the graph's own start is a small part of the time."""
+    calls = calls * parts(12, len(calls))
     for call in calls:
         call()
     torch.cuda.synchronize()
@@ -322,6 +326,7 @@ def seconds(calls, repeat=5):
     return statistics.median(times)
 
 
+Result = collections.namedtuple("Result", "name mine rate its other unit ratio goal")
 results = []  # rows of the last table
 
 
@@ -338,7 +343,7 @@ def timed(name, ours, torchs, work, unit, goal=None, of=None):
         return math.nan
     scale = {"GB/s": 1e9, "TFLOP/s": 1e12}[unit]
     rate, other = work / mine / scale, work / its / scale
-    results.append((name, mine * 1e6, rate, its * 1e6, other, unit, rate / (of or other), goal))
+    results.append(Result(name, mine * 1e6, rate, its * 1e6, other, unit, rate / (of or other), goal))
     return rate
 
 
@@ -352,23 +357,34 @@ def times():
     bandwidth = timed("copy 1 GiB", [lambda: copy(out, a)], [lambda: out.copy_(a)], 2 * 4 * a.numel(), "GB/s", 0.9)
     del a, out
 
+    # What is read in less than 20 µs at the copy's rate takes as long to begin and
+    # to end: that is held against PyTorch's time.
+    def reading(m, n, k):
+        if n * k < 4e7:
+            return (0.9, None) if n * k > 1e7 else (None, None)
+        return 0.8 if m <= 4 else 0.7, bandwidth
+
     for m, n, k in ((1, 4096, 14336), (1, 4096, 4096), (1, 6144, 4096), (1, 128256, 4096), (1, 2304, 768), (4, 4096, 14336),
-                    (8, 4096, 14336), (16, 4096, 14336), (16, 4096, 4096), (16, 28672, 4096)):
+                    (4, 4096, 4096), (4, 128256, 4096), (8, 4096, 14336), (8, 28672, 4096), (16, 4096, 14336), (16, 4096, 4096),
+                    (16, 28672, 4096)):
         a, out = random(t, m, k), poisoned(t, m, n)
         ws = copies(lambda: random(t, n, k), 2 * n * k)
         timed(f"gemv {m}×{n}×{k}", [lambda w=w: gemv(f"gemv_{t}", out, a, w, None) for w in ws],
-              [lambda w=w: torch.mm(a, w.T, out=out) for w in ws], 2 * n * k, "GB/s", 0.75 if n * k > 1e7 else None, bandwidth)
-    for m in (1, 4):
+              [lambda w=w: torch.mm(a, w.T, out=out) for w in ws], 2 * n * k, "GB/s", *reading(m, n, k))
+    for m in (1, 4, 8, 16):
         a, out, n, k = random(t, m, 4096), poisoned(t, m, 14336), 28672, 4096
         ws = copies(lambda: random(t, n, k), 2 * n * k)
-        timed(f"gemv_silu {m}×{n}×{k}", [lambda w=w: gemv_silu(t, out, a, w) for w in ws], None, 2 * n * k, "GB/s", 0.75, bandwidth)
+        timed(f"gemv_silu {m}×{n}×{k}", [lambda w=w: gemv_silu(t, out, a, w) for w in ws], None, 2 * n * k, "GB/s", *reading(m, n, k))
     del ws
 
+    # Shares of what PyTorch makes of the largest.
+    rate = None
     for m, n, k in ((8192, 8192, 8192), (1024, 4096, 14336), (1024, 28672, 4096), (1024, 6144, 4096), (1024, 4096, 4096),
-                    (8192, 4096, 4096), (128, 4096, 4096), (256, 2304, 768), (32, 4096, 14336)):
+                    (512, 6144, 4096), (8192, 4096, 4096), (128, 4096, 4096), (256, 2304, 768), (32, 4096, 14336)):
         a, w, out = random(t, m, k), random(t, n, k), poisoned(t, m, n)
         timed(f"gemm {m}×{n}×{k}", [lambda: gemm(t, out, None, a, w, None)] * 4, [lambda: torch.mm(a, w.T, out=out)] * 4,
-              2 * m * n * k, "TFLOP/s", 0.4 if m >= 1024 else None)
+              2 * m * n * k, "TFLOP/s", 0.4 if m >= 1024 else None, rate)
+        rate = rate or results[-1].other
 
     for b, s, h, hkv, d in ((1, 4096, 32, 8, 128), (1, 1024, 32, 8, 128), (1, 16384, 32, 8, 128), (4, 1024, 12, 12, 64)):
         q, k, v, out = random(t, b, h, s, d), random(t, b, hkv, s, d), random(t, b, hkv, s, d), poisoned(t, b, s, h * d)
@@ -392,7 +408,7 @@ def times():
     properties = torch.cuda.get_device_properties(0)
     clock = cupy.cuda.runtime.getDeviceProperties(0).get("clockRate") or 1_980_000
     peak = properties.multi_processor_count * 128 * 2 * clock * 1e3 / 1e12
-    timed(f"matmul_f32 {n} (peak {peak:.0f})", [lambda: matmul_f32(c, a, b)] * 4, [lambda: torch.mm(a, b, out=c)] * 4, 2 * n**3, "TFLOP/s", 0.6, peak)
+    timed(f"matmul_f32 {n} (peak {peak:.0f})", [lambda: matmul_f32(c, a, b)] * 4, [lambda: torch.mm(a, b, out=c)] * 4, 2 * n**3, "TFLOP/s", 0.62, peak)
 
     for rows in (1, 8192):
         width, ff, h, hkv, d = 4096, 14336, 32, 8, 128
@@ -417,16 +433,19 @@ def times():
     timed("fill 1 GiB", [lambda: flat(f"fill_uniform_{t}", n, (out, np.int64(n), np.uint64(1), 0.02))], None, 2 * n, "GB/s", None, bandwidth)
 
     print(f"\n{'':38}{'µs':>10}{'rate':>9}{'torch µs':>11}{'rate':>9}{'':9}{'ratio':>8}{'goal':>7}")
-    for name, mine, rate, its, other, unit, ratio, goal in results:
-        verdict = "" if not goal else f"{goal:7g}" + ("" if ratio >= goal else "  SLOW")
-        print(f"{name:38}{mine:10.1f}{rate:9.4g}{its:11.1f}{other:9.4g} {unit:8}{ratio:8.3g}{verdict}")
+    for r in results:
+        verdict = "" if not r.goal else f"{r.goal:7g}" + ("" if r.ratio >= r.goal else "  SLOW")
+        print(f"{r.name:38}{r.mine:10.1f}{r.rate:9.4g}{r.its:11.1f}{r.other:9.4g} {r.unit:8}{r.ratio:8.3g}{verdict}")
+    goals = [r for r in results if r.goal]
+    return [r.name for r in goals if not r.ratio >= r.goal], len(goals)
 
 
 torch.manual_seed(time.time_ns() & 0xffffffff)
 print(f"seed {torch.initial_seed()}")
 functions.update(load())
 errors()
-if "--errors-only" not in sys.argv:
-    times()
+missed, goals = times() if "--errors-only" not in sys.argv else ([], 0)
 print(f"\n{failures} wrong" if failures else "\nall right")
-sys.exit(failures > 0)
+if goals:
+    print(f"{len(missed)} of {goals} goals missed" + "".join(f"\n  {name}" for name in missed) if missed else f"all {goals} goals reached")
+sys.exit(failures > 0 or len(missed) > 0)

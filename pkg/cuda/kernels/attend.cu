@@ -42,7 +42,7 @@ DEVICE void attend_prefill(T *out, const T *q, const T *kcache, const T *vcache,
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       int row = q0 + g + e % 2 * 8;
-      fq[i][e] = row < seq ? *(const u32 *)(mine + (i64)row * D + i * 16 + t * 2 + e / 2 * 8) : 0;
+      fq[i][e] = load_word(mine + (i64)row * D + i * 16 + t * 2 + e / 2 * 8, row < seq);
     }
 
   float sums[D / 8][4] = {}, top[2] = {-infinity(), -infinity()}, weight[2] = {};
@@ -176,7 +176,7 @@ DEVICE void attend_decode(float *partial, const T *q, const T *kcache, const T *
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       int row = g + e % 2 * 8;
-      fq[c][e] = row < shared_by ? *(const u32 *)(queries + row * D + c * 16 + t * 2 + e / 2 * 8) : 0;
+      fq[c][e] = load_word(queries + row * D + c * 16 + t * 2 + e / 2 * 8, row < shared_by);
     }
   float sums[D / 8][4] = {}, top[2] = {-infinity(), -infinity()}, weight[2] = {};
   int stage = 0, next = ring - 1;
@@ -239,9 +239,7 @@ DEVICE void attend_decode(float *partial, const T *q, const T *kcache, const T *
     if (t == 0) tops[warp][row] = top[half], weights[warp][row] = whole;
     if (row < shared_by)
 #pragma unroll
-      for (int j = 0; j < D / 8; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++) write(stages + (row * D + j * 8 + t * 2 + e) * 4, sums[j][half * 2 + e]);
+      for (int j = 0; j < D / 8; j++) write(stages + (row * D + j * 8 + t * 2) * 4, {sums[j][half * 2], sums[j][half * 2 + 1]});
   }
   barrier();
   for (int i = thread(); i < shared_by * D; i += warps * 32) {

@@ -40,7 +40,9 @@ struct alignas(8) Pair { float x, y; };
 
 #define DEVICE static __device__ inline __attribute__((always_inline))
 
-// KERNEL(threads, name, (parameters)) { … } is a kernel for blocks of so many threads.
+// KERNEL(threads, name, (parameters)) { … } is a kernel for blocks of so many threads;
+// of TWO_OF(threads), one that has no more registers than two blocks at a time can have.
+#define TWO_OF(threads) threads, 2
 #define KERNEL(threads, name, parameters) extern "C" __global__ void __launch_bounds__(threads) name parameters
 
 DEVICE int thread() { return THREAD_X; }
@@ -170,6 +172,12 @@ DEVICE Quad load(const void *p, bool there) { // without a branch, of which the 
 DEVICE Float4 load_floats(const float *p) {
   Float4 v;
   asm("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p));
+  return v;
+}
+DEVICE void prefetch(const void *p) { asm volatile("prefetch.global.L1 [%0];" ::"l"(p)); }
+DEVICE u32 load_word(const void *p, bool there) {
+  u32 v = 0;
+  asm("{ .reg .pred there; setp.ne.u32 there, %2, 0; @there ld.global.nc.u32 %0, [%1]; }" : "+r"(v) : "l"(p), "r"((u32)there));
   return v;
 }
 DEVICE Pair load_pair(const float *p, bool there) {

@@ -166,13 +166,28 @@ DEVICE float row_sum_squares(const float *x, int width, float mean) {
   return block_sum(s);
 }
 
+template <class T> DEVICE void unpack_four(float (&f)[4], const T *p) {
+  u32 lower = *(const u32 *)p, upper = *(const u32 *)(p + 2);
+  f[0] = low(T{}, lower), f[1] = high(T{}, lower), f[2] = low(T{}, upper), f[3] = high(T{}, upper);
+}
+
+// come_soon has a row of weights on its way while the sums are made: between two
+// tokens so much else is read that they are not in the cache any more.
+template <class T> DEVICE void come_soon(const T *weight, int width) {
+  const int line = 64;
+  for (int i = thread() * line; i < width; i += norm_threads * line) prefetch(weight + i);
+}
+
 // scaled_row is y = (x − mean)·scale·weight + bias.
 template <class T>
 DEVICE void scaled_row(T *y, const float *x, const T *weight, const T *bias, int width, float mean, float scale) {
   for (int i = thread() * 4; i < width; i += norm_threads * 4) {
     Float4 v = load_floats(x + i);
     float f[4] = {v.x, v.y, v.z, v.w};
-    for (int j = 0; j < 4; j++) f[j] = (f[j] - mean) * scale * number(weight[i + j]) + (bias ? number(bias[i + j]) : 0);
+    float weights[4], biases[4] = {};
+    unpack_four<T>(weights, weight + i);
+    if (bias) unpack_four<T>(biases, bias + i);
+    for (int j = 0; j < 4; j++) f[j] = (f[j] - mean) * scale * weights[j] + biases[j];
     *(u32 *)(y + i) = pack(T{}, f[0], f[1]);
     *(u32 *)(y + i + 2) = pack(T{}, f[2], f[3]);
   }
@@ -180,6 +195,7 @@ DEVICE void scaled_row(T *y, const float *x, const T *weight, const T *bias, int
 
 template <class T> DEVICE void norm_rms(T *y, const float *x, const T *weight, int rows, int width, float eps) {
   i64 at = (i64)block_x() * width;
+  come_soon(weight, width);
   float squares = row_sum_squares(x + at, width, 0);
   scaled_row(y + at, x + at, weight, (const T *)0, width, 0, inverse_root(squares / width + eps));
 }
@@ -192,6 +208,8 @@ FOR_EACH_TYPE(NORM_RMS)
 template <class T>
 DEVICE void norm_layer(T *y, const float *x, const T *weight, const T *bias, int rows, int width, float eps) {
   i64 at = (i64)block_x() * width;
+  come_soon(weight, width);
+  come_soon(bias, width);
   float s = 0;
   for (int i = thread() * 4; i < width; i += norm_threads * 4) {
     Float4 v = load_floats(x + at + i);

@@ -380,7 +380,7 @@ func TestGemm(t *testing.T) {
 	each(t, func(t *testing.T, typ kernels.Type, rng *rand.Rand) {
 		for _, size := range []struct{ m, n, k, wide int }{
 			{1, 1, 8, 64}, {17, 72, 136, 64}, {65, 129, 64, 64}, {70, 65, 320, 64},
-			{130, 257, 264, 256}, {3, 304, 64, 256}, {129, 200, 200, 192}, {5, 99, 72, 192},
+			{130, 257, 136, 256}, {3, 304, 64, 256}, {129, 200, 136, 192}, {5, 99, 72, 192},
 		} {
 			m, n, k := size.m, size.n, size.k
 			a, w, bias := random(rng, typ, m*k), random(rng, typ, n*k), random(rng, typ, n)
@@ -396,14 +396,12 @@ func TestGemm(t *testing.T) {
 			run(t, l, out, nil, a, w, bias, int32(m), int32(n), int32(k))
 			compare(t, out, product(a, w, bias, m, n, k), rounding[typ])
 
-			want, x := product(a, w, bias, m, n, k), random(rng, kernels.F32, m*n)
+			want, x := product(a, w, nil, m, n, k), random(rng, kernels.F32, m*n)
 			for i := range want {
 				want[i] += x.v[i]
 			}
-			run(t, l, nil, x, a, w, bias, int32(m), int32(n), int32(k))
+			run(t, l, nil, x, a, w, nil, int32(m), int32(n), int32(k))
 			compare(t, x, want, rounding[kernels.F32])
-			run(t, l, out, nil, a, w, nil, int32(m), int32(n), int32(k))
-			compare(t, out, product(a, w, nil, m, n, k), rounding[typ])
 		}
 	})
 }

@@ -14,6 +14,7 @@ package kernels
 import (
 	"embed"
 	"fmt"
+	"math"
 )
 
 //go:embed *.ptx
@@ -170,22 +171,26 @@ func Advance() Launch { return line(Elements, "advance", 1, 1) }
 // of the larger for all multiprocessors, or just more than they take at once.
 func Gemm(t Type, m, n int) Launch {
 	const stages, depth, bytes = 3, 64, 2
-	tile := func(suffix string, tm, tn, threads int) Launch {
-		l := line(Products, named("gemm", t)+suffix, parts(m, tm)*parts(n, tn), threads)
-		l.Shared = stages * (tm + tn) * depth * bytes
-		return l
+	var best Launch
+	least := math.MaxInt
+	for _, tile := range []struct {
+		suffix        string
+		high, wide    int
+		threads, time int
+	}{
+		// The times are what a multiprocessor takes for each, beside each other: those of
+		// smaller tiles read more from the cache for each number.
+		{"", 128, 256, 256, 256},
+		{"_middle", 128, 192, 256, 211},
+		{"_small", 64, 64, 128, 74},
+	} {
+		l := line(Products, named("gemm", t)+tile.suffix, parts(m, tile.high)*parts(n, tile.wide), tile.threads)
+		l.Shared = stages * (tile.high + tile.wide) * depth * bytes
+		if time := parts(l.Grid.X, multiprocessors) * tile.time; time < least {
+			best, least = l, time
+		}
 	}
-	large, middle := tile("", 128, 256, 256), tile("_middle", 128, 192, 256)
-	// What a multiprocessor takes for its tiles, one after another. The middle ones
-	// read a tenth more for each number.
-	turns := func(l Launch) int { return parts(l.Grid.X, multiprocessors) }
-	switch {
-	case large.Grid.X < multiprocessors*3/4:
-		return tile("_small", 64, 64, 128)
-	case turns(middle)*192*11/10 < turns(large)*256:
-		return middle
-	}
-	return large
+	return best
 }
 
 // multiprocessors is how many the sizes of blocks are meant for, those of a Hopper

@@ -46,6 +46,7 @@ DEVICE int block_z() { return here.block[2]; }
 DEVICE int blocks_x() { return here.blocks_x; }
 
 typedef char *Shared;
+DEVICE Shared shared(void *p) { return (char *)p; }
 DEVICE Shared dynamic() { return here.dynamic; }
 
 void barrier();
@@ -66,6 +67,8 @@ void check_aligned(const void *p, int bytes = 16); // else the program ends
 DEVICE Quad load(const void *p) { return check_aligned(p), *(const Quad *)p; }
 DEVICE Quad load(const void *p, bool there) { return there ? load(p) : Quad{}; }
 DEVICE Float4 load_floats(const float *p) { return check_aligned(p), *(const Float4 *)p; }
+DEVICE void prefetch(const void *) {}
+DEVICE u32 load_word(const void *p, bool there) { return there ? check_aligned(p, 4), *(const u32 *)p : 0; }
 DEVICE Pair load_pair(const float *p, bool there) { return there ? check_aligned(p, 8), *(const Pair *)p : Pair{}; }
 DEVICE void store(void *p, Quad v) { check_aligned(p), *(Quad *)p = v; }
 DEVICE Quad read(Shared p) { return load(p); }
