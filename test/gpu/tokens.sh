@@ -6,7 +6,8 @@
 #
 #   tokens.sh [DIR]     where to keep traces, events and joules
 #
-# DEVICE=sim:FILE is a rehearsal without a GPU. SENSOR is this board's sensor.json.
+# DEVICE=sim:FILE is a rehearsal without a GPU. SENSOR is this board's sensor.json;
+# BASELINE its idle power with a model in memory, else it is measured.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-$(mktemp -d)}
@@ -19,17 +20,21 @@ nvpoll --device "${DEVICE:-nvml}" --period 100ms --compress zstd -o "$out/trace.
 poller=$!
 trap 'kill $poller 2>/dev/null || true' EXIT
 sleep 1
-nvload --device "$load" sustain --phase idle --intensity 0 --vram 16384 --duration "${IDLE:-30s}" -o "$out/idle.ndjson"
+[ -n "${BASELINE:-}" ] || nvload --device "$load" sustain --phase idle --intensity 0 --vram 16384 --duration "${IDLE:-30s}" -o "$out/idle.ndjson"
 for run in "few $few 1" "many $((few * 10)) 2"; do
   read -r run reps seed <<<"$run"
-  nvload --device "$load" infer --model llama-3.1-8b --batch 1 --context 1024,4096,16384 --gen-tokens "${TOKENS:-64}" --gap 300ms \
+  nvload --device "$load" infer --model llama-3.1-8b --batch 1 --context "${CONTEXTS:-1024,4096,16384}" --gen-tokens "${TOKENS:-64}" --gap "${GAP:-300ms}" \
     --reps "$reps" --seed "$seed" -o "$out/$run.events.ndjson"
 done
 sleep 4
 kill -INT "$poller"
 wait "$poller"
-nvbaseline idle --trace "$out/trace.ndjson.zst" --events "$out/idle.ndjson" --phase idle --state resident --settle 5s --min-duration 20s \
-  -o "$out/baseline.json" || echo "nvbaseline: exit $?"
+if [ -n "${BASELINE:-}" ]; then
+  cp "$BASELINE" "$out/baseline.json"
+else
+  nvbaseline idle --trace "$out/trace.ndjson.zst" --events "$out/idle.ndjson" --phase idle --state resident --settle 5s --min-duration 20s \
+    -o "$out/baseline.json" || echo "nvbaseline: exit $?"
+fi
 for run in few many; do
   # Summaries are of a model's requests; those of another context are another model's here.
   sed 's/"model":"\([^"]*\)",\(.*"context":\([0-9]*\)\)/"model":"\1 \3",\2/' "$out/$run.events.ndjson" |
