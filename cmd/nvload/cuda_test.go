@@ -215,7 +215,7 @@ func TestCUDASustain(t *testing.T) {
 	b := newBench(t, append(slices.Clone(oneGPU), "log log"), oneCool)
 	got := b.run(t, "sustain", "--intensity", "0.5", "--duration", "300ms", "--vram", "1000", "--field", "shard=3")
 	busy, _ := value(got.events[0].Extra, "busy_s")
-	if got.code != 0 || got.stderr != "" || busy < 0.12 || busy > 0.25 || says(got.events[0].Extra, "shard") != "3" {
+	if got.code != 0 || got.stderr != "" || busy < 0.1 || busy > 0.35 || says(got.events[0].Extra, "shard") != "3" {
 		t.Errorf("%+v", got)
 	}
 	// Nothing but memory: no kernel is loaded.
@@ -273,7 +273,7 @@ func TestCUDAChoice(t *testing.T) {
 		if c.visible != "" {
 			b.env = append(b.env, "CUDA_VISIBLE_DEVICES="+c.visible)
 		}
-		got := b.run(t, append([]string{"sustain", "--intensity", "0", "--vram", "1", "--duration", "1ms"}, c.args...)...)
+		got := b.run(t, append([]string{"sustain", "--intensity", "0", "--vram", "1", "--duration", "50ms"}, c.args...)...)
 		var uuids []string
 		for _, g := range got.header.GPUs {
 			uuids = append(uuids, g.UUID)
@@ -302,7 +302,7 @@ func TestCUDAChoice(t *testing.T) {
 		t.Errorf("%s, and GPU 0 has %d launches, GPU 1 %d", got.events[1].Extra, len(at["0"]), len(at["1"]))
 	}
 	// Without NVML they go by CUDA's numbers, and nobody sees their temperature.
-	got = newBench(t, twoGPUs, nil).run(t, "sustain", "--gpu", "1", "--intensity", "0", "--vram", "1", "--duration", "1ms")
+	got = newBench(t, twoGPUs, nil).run(t, "sustain", "--gpu", "1", "--intensity", "0", "--vram", "1", "--duration", "50ms")
 	if got.code != 0 || len(got.header.GPUs) != 1 || got.header.GPUs[0].UUID != uuid1 || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, "nothing pauses the load") {
 		t.Errorf("%+v", got)
 	}

@@ -345,6 +345,41 @@ func TestRigHangs(t *testing.T) {
 	}
 }
 
+// A process that was stopped longer than a GPU may take does not take it for
+// hung.
+func TestRigStopped(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := stopped{bubble{epoch: time.Now()}, func(now int64) int64 {
+			if now > 1e9+int64(400*time.Millisecond) {
+				return int64(time.Minute) // the clock went on
+			}
+			return 0
+		}}
+		events, _, _, err := on(t, t.Context(), Rig{Stall: 2 * time.Second}, c,
+			Steady{Duration: 61 * time.Second, Level: FP32.Level(1), Event: record.Event{ID: "soak"}}.Plan(), &engine{})
+		if err != nil || len(events) != 1 || field(events[0], "interrupted") != "" {
+			t.Fatalf("%v, %d events", err, len(events))
+		}
+		if gap := number(t, events[0], "load_gap_s"); gap < 59.9 || gap > 60.1 {
+			t.Errorf("a gap of %v s", gap)
+		}
+	})
+}
+
+// stopped is a clock that jumps, as it does for a process that was stopped.
+type stopped struct {
+	bubble
+	ahead func(now int64) int64
+}
+
+func (s stopped) Now() int64 {
+	now := s.bubble.Now()
+	return now + s.ahead(now)
+}
+
+func (s stopped) SleepUntil(ns int64) { time.Sleep(time.Duration(ns - s.Now())) }
+
 // Several GPUs work at the same time, and an event is all of theirs.
 func TestRigOfSeveral(t *testing.T) {
 	t.Parallel()
