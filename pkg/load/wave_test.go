@@ -367,6 +367,34 @@ func TestRigStopped(t *testing.T) {
 	})
 }
 
+// Nor when it looks before the worker did.
+func TestRigLooksAtItself(t *testing.T) {
+	t.Parallel()
+	c := clock.NewFake(1e9)
+	w := &worker{gpu: 3}
+	w.alive.Store(1e9)
+	p := ensemble{Rig: Rig{Stall: 2 * time.Second}, clock: c, workers: []*worker{w}, stop: func() {}, looked: 1e9}
+	p.look()
+	c.Advance(int64(time.Minute))
+	if p.look(); w.lost.Load() {
+		t.Fatal("a GPU was given up that nobody looked at for a minute")
+	}
+	for range 18 {
+		c.Advance(int64(watchPeriod))
+		p.look()
+	}
+	if w.lost.Load() {
+		t.Error("given up before its time")
+	}
+	for range 2 {
+		c.Advance(int64(watchPeriod))
+		p.look()
+	}
+	if !w.lost.Load() || p.failed == nil {
+		t.Error("not given up")
+	}
+}
+
 // stopped is a clock that jumps, as it does for a process that was stopped.
 type stopped struct {
 	bubble
