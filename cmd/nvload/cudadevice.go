@@ -173,7 +173,7 @@ func (b *boards) board(dev cuda.Device) *board {
 			}
 		}
 	}
-	return &board{GPU: record.GPU{Index: dev.Ordinal, UUID: dev.UUID, Name: dev.Name}, cuda: dev, dark: b.dark}
+	return &board{GPU: record.GPU{Index: dev.Ordinal, UUID: dev.UUID, Name: dev.Name, PCI: dev.PCI}, cuda: dev, dark: b.dark}
 }
 
 // onCUDA opens the one GPU that --device and --gpu name, for do.

@@ -115,7 +115,7 @@ func onRig(c *cli.Context, most load.Level, plan load.Plan) (err error) {
 		return err
 	}
 	if ran.Late > 0 {
-		c.Doubtf("%d steps were over before they could begin, and have no events: this machine is too slow or too busy for them", ran.Late)
+		c.Doubtf("steps that were over before they could begin, and have no events: %d; this machine is too slow or too busy for them", ran.Late)
 	}
 	if ran.Unsure != nil {
 		c.Doubtf("what was computed is wrong: %v", ran.Unsure)

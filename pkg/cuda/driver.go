@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"unsafe"
 
 	"joulepipe/pkg/gpu"
@@ -40,7 +41,11 @@ func Open(o Options) (*Driver, error) {
 	}
 	l, err := open(name, symbols)
 	if err != nil {
-		return nil, &gpu.UnavailableError{What: fmt.Sprintf("no CUDA driver: %v", err), Hint: without}
+		where := "as this file"
+		if !strings.Contains(name, "/") {
+			where = "in LD_LIBRARY_PATH and the loader's other directories"
+		}
+		return nil, &gpu.UnavailableError{What: fmt.Sprintf("no CUDA driver: looked for %s %s: %v", name, where, err), Hint: without}
 	}
 	d := &Driver{l}
 	if err := d.call("cuInit", 0); err != nil {

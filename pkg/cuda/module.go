@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
 	"unsafe"
@@ -27,6 +28,9 @@ func (c *Context) Load(ptx []byte) (*Module, error) {
 	m := &Module{context: c}
 	image := append(ptx[:len(ptx):len(ptx)], 0)
 	log := make([]byte, 4096)
+	var pin runtime.Pinner // values has its address as a number, which holds nothing in place
+	pin.Pin(&log[0])
+	defer pin.Unpin()
 	options := [...]int32{jitErrorLog, jitErrorLogSize}
 	values := [...]uintptr{uintptr(unsafe.Pointer(&log[0])), uintptr(len(log))}
 	err := c.call("cuModuleLoadDataEx", uintptr(unsafe.Pointer(&m.handle)), uintptr(unsafe.Pointer(&image[0])),

@@ -101,7 +101,7 @@ const early = 300 * time.Microsecond
 func (r Rig) Run(ctx context.Context, c clock.Clock, plan Plan, emit Emit) (Ran, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	p := ensemble{Rig: r, clock: c, emit: emit, stop: stop}
+	p := ensemble{Rig: r, clock: c, emit: emit, stop: stop, looked: c.Now()}
 	changes := r.Guard.Changes()
 	t0 := c.Now() + int64(lead)
 	for i, q := range r.Queues {
@@ -138,6 +138,7 @@ type ensemble struct {
 	emit    Emit
 	stop    func()
 	workers []*worker
+	looked  int64 // when it was last looked whether a GPU hangs
 	ran     Ran
 	failed  error // of a GPU
 	unheard error // of emit
@@ -207,10 +208,14 @@ func (p *ensemble) lost(w *worker) (s stretch, ok bool) {
 	return stretch{start: w.since, end: p.clock.Now(), cut: true, fault: "the GPU hangs"}, w.since > 0
 }
 
-// look gives up GPUs that hang.
+// look gives up GPUs that hang. A process that was stopped itself (SIGSTOP, as
+// nvsoak does it) has seen nothing meanwhile, and takes that for no sign.
 func (p *ensemble) look() {
+	now := p.clock.Now()
+	seen := min(time.Duration(now-p.looked), 2*watchPeriod)
+	p.looked = now
 	for _, w := range p.workers {
-		if took := w.stalled(p.clock.Now()); p.Stall > 0 && took > p.Stall && !w.lost.Load() {
+		if took := w.stalled(seen); p.Stall > 0 && took > p.Stall && !w.lost.Load() {
 			p.failed = errors.Join(p.failed, &StallError{w.gpu, took})
 			w.since = w.start.Load()
 			w.lost.Store(true)
@@ -376,10 +381,12 @@ type worker struct {
 	last   int64    // when the last of them was seen to be
 	failed error    // of the queue
 	start  atomic.Int64
-	alive  atomic.Int64 // when the GPU, which has work, last was seen to go on; 0: it has none
-	lost   atomic.Bool  // it is given up
-	told   bool         // and this is told
-	since  int64        // when the step began in which it was
+	alive  atomic.Int64  // when the GPU, which has work, last was seen to go on; 0: it has none
+	lost   atomic.Bool   // it is given up
+	sign   int64         // alive, as the ensemble last saw it
+	quiet  time.Duration // since when it has not changed
+	told   bool          // the ensemble has told that the worker is lost
+	since  int64         // when the step began in which it was
 }
 
 // flight is a launch that is not over.
@@ -388,12 +395,15 @@ type flight struct {
 	put  int64 // when it was handed over
 }
 
-// stalled is for how long a GPU that has work has not gone on.
-func (w *worker) stalled(now int64) time.Duration {
-	if at := w.alive.Load(); at > 0 {
-		return time.Duration(now - at)
+// stalled is for how long a GPU that has work was seen not to go on, with that
+// much time since it was last looked.
+func (w *worker) stalled(seen time.Duration) time.Duration {
+	if at := w.alive.Load(); at == 0 || at != w.sign {
+		w.sign, w.quiet = at, 0
+	} else {
+		w.quiet += seen
 	}
-	return 0
+	return w.quiet
 }
 
 // play plays a plan to its end, and checks what was computed.

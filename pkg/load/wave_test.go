@@ -170,7 +170,7 @@ func TestRigKeepsTheGrid(t *testing.T) {
 			for i, e := range events {
 				from := t0 + int64(i)*int64(low)
 				off, end := time.Duration(e.StartNS-from), time.Duration(e.EndNS-from-int64(high))
-				if off < 0 || off > 200*time.Microsecond || end.Abs() > 400*time.Microsecond {
+				if off < 0 || off > 200*time.Microsecond || end.Abs() > 200*time.Microsecond {
 					t.Errorf("×%v: %s begins %v and ends %v off the grid", speed, e.ID, off, end)
 				}
 				if e.Phase == "square_low" {
@@ -345,6 +345,69 @@ func TestRigHangs(t *testing.T) {
 	}
 }
 
+// A process that was stopped longer than a GPU may take does not take it for
+// hung.
+func TestRigStopped(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := stopped{bubble{epoch: time.Now()}, func(now int64) int64 {
+			if now > 1e9+int64(400*time.Millisecond) {
+				return int64(time.Minute) // the clock went on
+			}
+			return 0
+		}}
+		events, _, _, err := on(t, t.Context(), Rig{Stall: 2 * time.Second}, c,
+			Steady{Duration: 61 * time.Second, Level: FP32.Level(1), Event: record.Event{ID: "soak"}}.Plan(), &engine{})
+		if err != nil || len(events) != 1 || field(events[0], "interrupted") != "" {
+			t.Fatalf("%v, %d events", err, len(events))
+		}
+		if gap := number(t, events[0], "load_gap_s"); gap < 59.9 || gap > 60.1 {
+			t.Errorf("a gap of %v s", gap)
+		}
+	})
+}
+
+// Nor when it looks before the worker did.
+func TestRigLooksAtItself(t *testing.T) {
+	t.Parallel()
+	c := clock.NewFake(1e9)
+	w := &worker{gpu: 3}
+	w.alive.Store(1e9)
+	p := ensemble{Rig: Rig{Stall: 2 * time.Second}, clock: c, workers: []*worker{w}, stop: func() {}, looked: 1e9}
+	p.look()
+	c.Advance(int64(time.Minute))
+	if p.look(); w.lost.Load() {
+		t.Fatal("a GPU was given up that nobody looked at for a minute")
+	}
+	for range 18 {
+		c.Advance(int64(watchPeriod))
+		p.look()
+	}
+	if w.lost.Load() {
+		t.Error("given up before its time")
+	}
+	for range 2 {
+		c.Advance(int64(watchPeriod))
+		p.look()
+	}
+	if !w.lost.Load() || p.failed == nil {
+		t.Error("not given up")
+	}
+}
+
+// stopped is a clock that jumps, as it does for a process that was stopped.
+type stopped struct {
+	bubble
+	ahead func(now int64) int64
+}
+
+func (s stopped) Now() int64 {
+	now := s.bubble.Now()
+	return now + s.ahead(now)
+}
+
+func (s stopped) SleepUntil(ns int64) { time.Sleep(time.Duration(ns - s.Now())) }
+
 // Several GPUs work at the same time, and an event is all of theirs.
 func TestRigOfSeveral(t *testing.T) {
 	t.Parallel()
@@ -360,7 +423,17 @@ func TestRigOfSeveral(t *testing.T) {
 			if e.Phase == "square_low" {
 				continue
 			}
-			launches += int(number(t, e, "launches"))
+			n := int(number(t, e, "launches"))
+			launches += n
+			in := 0
+			for _, l := range slices.Concat(fast.launches, slow.launches) {
+				if l.from >= e.StartNS && l.until <= e.EndNS {
+					in++
+				}
+			}
+			if in != n {
+				t.Errorf("%d launches lie in %s, which tells of %d", in, e.ID, n)
+			}
 			if r := number(t, e, "flops_per_s"); math.Abs(r/2e12-1) > 0.06 {
 				t.Errorf("%v operations a second of two GPUs", r)
 			}

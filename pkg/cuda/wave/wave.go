@@ -167,7 +167,8 @@ func (q *Queue) drain(ctx context.Context, nap time.Duration) error {
 	if err := q.on.Record(q.fore, q.stream); err != nil {
 		return err
 	}
-	for since := q.clock.Now(); ; {
+	took := time.Duration(0) // as far as this process was not stopped meanwhile
+	for last := q.clock.Now(); ; {
 		done, err := q.on.Query(q.fore)
 		if done || err != nil {
 			return err
@@ -176,7 +177,9 @@ func (q *Queue) drain(ctx context.Context, nap time.Duration) error {
 			return err
 		}
 		now := q.clock.Now()
-		if took := time.Duration(now - since); q.options.Stall > 0 && took > q.options.Stall {
+		took += min(time.Duration(now-last), 100*time.Millisecond)
+		last = now
+		if q.options.Stall > 0 && took > q.options.Stall {
 			return &load.StallError{GPU: q.options.GPU, Time: took}
 		}
 		if nap > 0 {

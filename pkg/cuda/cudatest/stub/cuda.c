@@ -367,6 +367,7 @@ Result cuEventElapsedTime(float *ms, struct event *a, struct event *b) {
 // Memory.
 
 static void forget(Ptr at, int64_t bytes);
+static void wrote(Ptr at, int64_t bytes);
 static int known(Ptr at);
 static float number_at(Ptr at, int width);
 
@@ -446,7 +447,7 @@ Result cuMemPoolSetAttribute(struct gpu *g, int attribute, int64_t *v) {
 
 Result cuMemPoolTrimTo(struct gpu *g, size_t keep) { ENTER; trim(g, keep); return leave(OK); }
 
-Result cuMemcpyHtoD_v2(Ptr to, const void *from, size_t n) { ENTER_CONTEXT; forget(to, n); memcpy((void *)(uintptr_t)to, from, n); return leave(OK); }
+Result cuMemcpyHtoD_v2(Ptr to, const void *from, size_t n) { ENTER_CONTEXT; wrote(to, n); memcpy((void *)(uintptr_t)to, from, n); return leave(OK); }
 Result cuMemcpyDtoH_v2(void *to, Ptr from, size_t n) {
   ENTER_CONTEXT;
   int width = known(from);
@@ -467,7 +468,7 @@ Result cuMemcpyDtoDAsync_v2(Ptr to, Ptr from, size_t n, void *s) {
 
 Result cuMemsetD8_v2(Ptr to, unsigned char v, size_t n) {
   ENTER_CONTEXT;
-  forget(to, n);
+  wrote(to, n);
   if (v || to % 4096 || n % 4096 || madvise((void *)(uintptr_t)to, n, MADV_DONTNEED)) memset((void *)(uintptr_t)to, v, n);
   return leave(OK);
 }
@@ -475,7 +476,7 @@ Result cuMemsetD8_v2(Ptr to, unsigned char v, size_t n) {
 // Kernels. What they leave is not computed before somebody looks: a place in memory
 // knows of what it is the result.
 
-enum { FILL = 1, COPY, PRODUCT, PRODUCT_TURNED };
+enum { BYTES, FILL, COPY, PRODUCT, PRODUCT_TURNED };
 static struct place {
   Ptr at, a, b;
   int64_t bytes;
@@ -499,6 +500,9 @@ static void know(struct place p) {
   places[nplaces++] = p;
 }
 
+// wrote is that memory has bytes of its own.
+static void wrote(Ptr at, int64_t bytes) { know((struct place){.at = at, .bytes = bytes}); }
+
 static float rounded(float v, int width) {
   if (width == 4) return v;
   uint32_t bits;
@@ -513,6 +517,7 @@ static float number_at(Ptr at, int width) {
   for (int i = nplaces - 1; i >= 0; i--) {
     struct place *p = &places[i];
     if (at < p->at || at >= p->at + p->bytes) continue;
+    if (p->what == BYTES) break;
     int64_t e = (at - p->at) / width;
     double sum = 0;
     uint64_t z;
