@@ -31,7 +31,7 @@ const (
 )
 
 var (
-	oneGPU   = []string{"block_us matmul_f32 2.6", "block_us gemm_bf16 1", "block_us gemm_bf16_small 0.25", "block_us copy 0.006", "uuid 0 " + uuid0}
+	oneGPU   = []string{"block_us matmul_f32 2.6", "block_us gemm_bf16 1", "block_us gemm_bf16_middle 0.75", "block_us gemm_bf16_small 0.25", "block_us copy 0.006", "uuid 0 " + uuid0}
 	twoGPUs  = append(slices.Clone(oneGPU), "gpus 2", "uuid 1 "+uuid1)
 	oneCool  = []string{"uuid 0 " + uuid0, "temp_c 0 40"}
 	reversed = []string{"gpus 2", "uuid 0 " + uuid1, "uuid 1 " + uuid0, "temp_c * 40"}

@@ -562,7 +562,7 @@ static int number(void *arg) { return *(int *)arg; }
 
 static void result(const char *kernel, unsigned blocks, void **args, int wrong) {
   struct place p = {.at = pointer(args[0]), .wrong = wrong};
-  int turned = !strcmp(kernel, "gemm_bf16") || !strcmp(kernel, "gemm_bf16_small");
+  int turned = !strncmp(kernel, "gemm_bf16", 9);
   if (!strcmp(kernel, "fill_uniform_f32") || !strcmp(kernel, "fill_uniform_bf16")) {
     p.what = FILL, p.width = strstr(kernel, "bf16") ? 2 : 4, p.bytes = *(int64_t *)args[1] * p.width;
     p.seed = *(uint64_t *)args[2], p.half_width = *(float *)args[3];
@@ -572,8 +572,8 @@ static void result(const char *kernel, unsigned blocks, void **args, int wrong) 
     p.what = PRODUCT, p.width = 4, p.a = pointer(args[1]), p.b = pointer(args[2]), p.n = p.k = number(args[3]);
     p.bytes = (int64_t)blocks / (p.n / 128) * 128 * p.n * 4;
   } else if (turned) {
-    p.what = PRODUCT_TURNED, p.width = 2, p.a = pointer(args[1]), p.b = pointer(args[2]), p.n = number(args[5]), p.k = number(args[6]);
-    p.bytes = (int64_t)number(args[4]) * p.n * 2;
+    p.what = PRODUCT_TURNED, p.width = 2, p.a = pointer(args[2]), p.b = pointer(args[3]), p.n = number(args[6]), p.k = number(args[7]);
+    p.bytes = (int64_t)number(args[5]) * p.n * 2;
   } else
     return;
   know(p);
