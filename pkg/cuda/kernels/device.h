@@ -40,9 +40,7 @@ struct alignas(8) Pair { float x, y; };
 
 #define DEVICE static __device__ inline __attribute__((always_inline))
 
-// KERNEL(threads, name, (parameters)) { … } is a kernel for blocks of so many threads;
-// of TWO_OF(threads), one that has no more registers than two blocks at a time can have.
-#define TWO_OF(threads) threads, 2
+// KERNEL(threads, name, (parameters)) { … } is a kernel for blocks of so many threads.
 #define KERNEL(threads, name, parameters) extern "C" __global__ void __launch_bounds__(threads) name parameters
 
 DEVICE int thread() { return THREAD_X; }
