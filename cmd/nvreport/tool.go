@@ -40,8 +40,9 @@ nvreport check runs/20251225_190610
 nvreport check --json runs/20251225_190610 | jq -r '.doubts[]'
 # with the thresholds of TR122's configuration file
 nvreport --config physics.yaml runs/20251225_190610`,
-		Status:     "3 also, for check, when the run does not stand",
-		ConfigKeys: keys,
+		Status:        "3 also, for check, when the run does not stand",
+		ConfigKeys:    keys,
+		ConfigSection: "checks",
 		Flags: append(thresholdFlags(),
 			&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the reports into `DIR` instead of the run directory"}),
 		Commands: []*ucli.Command{{

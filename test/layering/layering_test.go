@@ -66,6 +66,9 @@ var foreign = map[string][]string{
 	"github.com/rogpeppe/go-internal": {"pkg/cli/clitest"},
 	"github.com/ebitengine/purego":    {"pkg/cuda"},
 	"github.com/tmaxmax/go-sse":       {"pkg/load"},
+
+	// In tests alone, which are not looked at here.
+	"github.com/santhosh-tekuri/jsonschema": {},
 	"github.com/urfave/cli":           {"pkg/cli", "cmd/nvpoll", "cmd/nvload", "cmd/nvbaseline", "cmd/nvattrib", "cmd/nvsoak", "cmd/nvreport"},
 }
 
