@@ -222,7 +222,7 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 			r.EventsRun, r.EventsBoot = rec.RunID, rec.BootID
 		case *record.Event:
 			e := *rec
-			e.Extra = nil
+			e.Extra = kept(rec.Extra)
 			e.GPUs = slices.Clone(rec.GPUs)
 			if len(e.GPUs) == 0 {
 				e.GPUs = []int{gpu}
@@ -240,6 +240,17 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 			}
 		}
 	})
+}
+
+// kept are the further fields of an event that tell what it was: the rest is
+// left out, as there may be much of it.
+func kept(fields []record.Field) (some []record.Field) {
+	for _, f := range fields {
+		if slices.Contains([]string{"context", "dtype", "passes"}, f.Name) && len(f.Value) <= nameLength {
+			some = append(some, record.Field{Name: f.Name, Value: slices.Clone(f.Value)})
+		}
+	}
+	return some
 }
 
 // events is the file that events are taken from, "" if there is none.

@@ -41,6 +41,7 @@ var doors = map[string][]string{
 	"pkg/thermal":           {"pkg/stats", "pkg/stream"},
 	"pkg/sensor":            {"pkg/stats", "pkg/stream"},
 	"pkg/report":            {"pkg/baseline", "pkg/energy", "pkg/gpu", "pkg/poll", "pkg/sensor", "pkg/stats", "pkg/stream", "pkg/vram"},
+	"pkg/compare":           {"pkg/energy", "pkg/report", "pkg/stats", "pkg/vram"},
 	"pkg/cli":               {"pkg/clock", "pkg/gpu", "pkg/stream"},
 	"pkg/cli/clitest":       {},
 	"pkg/gpu/nvml/nvmltest": {},
@@ -50,7 +51,7 @@ var doors = map[string][]string{
 	"cmd/nvbaseline":        {"pkg/baseline", "pkg/cli", "pkg/sensor", "pkg/stream"},
 	"cmd/nvattrib":          {"pkg/baseline", "pkg/cli", "pkg/energy", "pkg/sensor", "pkg/stream"},
 	"cmd/nvsoak":            {"pkg/cli", "pkg/clock", "pkg/thermal", "pkg/stream"},
-	"cmd/nvreport":          {"pkg/cli", "pkg/report"},
+	"cmd/nvreport":          {"pkg/cli", "pkg/compare", "pkg/report"},
 }
 
 // foreign are the modules that only these packages import.
@@ -69,7 +70,7 @@ var foreign = map[string][]string{
 
 	// In tests alone, which are not looked at here.
 	"github.com/santhosh-tekuri/jsonschema": {},
-	"github.com/urfave/cli":           {"pkg/cli", "cmd/nvpoll", "cmd/nvload", "cmd/nvbaseline", "cmd/nvattrib", "cmd/nvsoak", "cmd/nvreport"},
+	"github.com/urfave/cli":                 {"pkg/cli", "cmd/nvpoll", "cmd/nvload", "cmd/nvbaseline", "cmd/nvattrib", "cmd/nvsoak", "cmd/nvreport"},
 }
 
 // edges are names that only binaries and pkg/cli use: what is below takes its
