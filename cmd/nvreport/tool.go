@@ -16,7 +16,7 @@ func tool() *cli.Tool {
 	return &cli.Tool{
 		Name:     "nvreport",
 		Usage:    "judge a run directory and report on it",
-		Synopsis: "[check|compare] RUN_DIR...",
+		Synopsis: "[check|compare|assess] RUN_DIR...",
 		Long: `Reads what a run directory holds and writes report.md, for people, and
 run_metadata.json, for programs, into it. The report begins with what the run
 cost, whether that can be believed and what to do next; every figure in it says
@@ -34,7 +34,8 @@ with status 3 when a check fails or one of these cannot be judged. Thresholds ar
 options, and stand under "checks" in a configuration file.
 
 nvreport compare holds runs against one another: hardware to choose from, or a
-build that may be worse.`,
+build that may be worse. nvreport assess judges a recording of power that somebody
+else made.`,
 		Examples: `# the report of a run
 nvreport runs/20251225_190610
 # may these numbers be published?
@@ -46,7 +47,9 @@ nvreport --config physics.yaml runs/20251225_190610
 # which board takes less for a token
 nvreport compare 4090=runs/a h200=runs/b
 # for CI: is the new build more than 5 % worse in anything
-nvreport compare --max-regression 5% main1,main2,main3 new1,new2,new3`,
+nvreport compare --max-regression 5% main1,main2,main3 new1,new2,new3
+# what can be billed by a log of nvidia-smi
+nvreport assess --trace log.csv`,
 		Status:        "3 also when the run does not stand (check), or runs are not comparable or worse than was allowed (compare)",
 		ConfigKeys:    keys,
 		ConfigSection: "checks",
@@ -58,7 +61,7 @@ nvreport compare --max-regression 5% main1,main2,main3 new1,new2,new3`,
 			ArgsUsage: "RUN_DIR",
 			Flags:     append(thresholdFlags(), &ucli.BoolFlag{Name: "json", Usage: "write the checks as JSON"}),
 			Action:    cli.Action(check),
-		}, compareCommand()},
+		}, compareCommand(), assessCommand()},
 		Action: write,
 	}
 }

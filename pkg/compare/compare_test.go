@@ -181,7 +181,7 @@ func TestVerdicts(t *testing.T) {
 // and of those that differ, the interval has the truth in 95 of 100.
 func TestCoverage(t *testing.T) {
 	t.Parallel()
-	n := 1500
+	n := 800
 	if testing.Short() {
 		n = 300
 	}

@@ -42,6 +42,7 @@ var doors = map[string][]string{
 	"pkg/sensor":            {"pkg/stats", "pkg/stream"},
 	"pkg/report":            {"pkg/baseline", "pkg/energy", "pkg/gpu", "pkg/poll", "pkg/sensor", "pkg/stats", "pkg/stream", "pkg/vram"},
 	"pkg/compare":           {"pkg/energy", "pkg/report", "pkg/stats", "pkg/vram"},
+	"pkg/recording":         {"pkg/energy", "pkg/sensor", "pkg/stats", "pkg/stream"},
 	"pkg/cli":               {"pkg/clock", "pkg/gpu", "pkg/stream"},
 	"pkg/cli/clitest":       {},
 	"pkg/gpu/nvml/nvmltest": {},
@@ -51,7 +52,7 @@ var doors = map[string][]string{
 	"cmd/nvbaseline":        {"pkg/baseline", "pkg/cli", "pkg/sensor", "pkg/stream"},
 	"cmd/nvattrib":          {"pkg/baseline", "pkg/cli", "pkg/energy", "pkg/sensor", "pkg/stream"},
 	"cmd/nvsoak":            {"pkg/cli", "pkg/clock", "pkg/thermal", "pkg/stream"},
-	"cmd/nvreport":          {"pkg/cli", "pkg/compare", "pkg/report"},
+	"cmd/nvreport":          {"pkg/cli", "pkg/compare", "pkg/energy", "pkg/recording", "pkg/report", "pkg/stream"},
 }
 
 // foreign are the modules that only these packages import.
