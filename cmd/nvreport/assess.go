@@ -24,7 +24,8 @@ any of power_w, power_average_w, power_instant_w, or what nvidia-smi writes:
 It says first from what length on events of such a recording are billable, good
 for analysis or for an estimate, and below which they are nothing, and why: known
 work of all lengths is read as the recording was read, at its times and through a
-sensor of its class, and attributed as nvattrib does.
+sensor of its class, and attributed as nvattrib does; and so is the work that the
+recording's own power shows, which may be told less well.
 
 Then what that rests on: for each column whether its sensor is instant, a mean
 over a second, exponential or cannot be told, how sure that is and by what; how

@@ -20,9 +20,13 @@ import (
 // Billing is what package energy makes of known work that is read the way the
 // recording was: at its times, through a sensor of its class, with its noise.
 type Billing struct {
-	Assumed   string              `json:"assumed"` // what the sensor was taken for, and the work
-	IdleW     float64             `json:"idle_watts"`
-	LoadW     float64             `json:"load_watts"`
+	Assumed string  `json:"assumed"` // what the sensor was taken for, and the work
+	IdleW   float64 `json:"idle_watts"`
+	LoadW   float64 `json:"load_watts"`
+	// Edge is how uncertain the energy of the recording's own work is, as the time
+	// that its ends are uncertain by; of Stretches of work that its power shows.
+	Edge      record.Opt[float64] `json:"edge_s,omitzero"`
+	Stretches int                 `json:"stretches"`
 	Rungs     []Rung              `json:"rungs"`
 	BillableS record.Opt[float64] `json:"billable_s,omitzero"` // events of that length and longer are good for it; absent: none that was tried
 	AnalysisS record.Opt[float64] `json:"analysis_s,omitzero"`
@@ -44,7 +48,7 @@ type Rung struct {
 var lengths = []struct {
 	s float64
 	n int
-}{{0.05, 12}, {0.1, 12}, {0.2, 12}, {0.4, 12}, {0.7, 10}, {1.2, 10}, {2, 10}, {3, 10}, {5, 8}, {10, 6}, {30, 4}}
+}{{0.05, 10}, {0.1, 10}, {0.2, 10}, {0.4, 10}, {0.7, 10}, {1.2, 8}, {2, 8}, {3, 8}, {5, 6}, {10, 4}, {20, 2}}
 
 // tiers from worst to best.
 var tiers = []string{energy.Refused, energy.Estimate, energy.Analysis, energy.Billable}
@@ -100,6 +104,7 @@ func (g *GPU) bill() {
 		_ = a.Event(&work[next])
 	}
 	_ = a.Finish()
+	b.Edge, b.Stretches = g.edges(name, m, response, b.IdleW, b.LoadW)
 	b.climb(emitted, truth)
 	g.Billing = b
 }
@@ -254,6 +259,79 @@ func (g *GPU) replay(channel string, end int64, read func(ns int64)) {
 	}
 }
 
+// mostStretches bounds how much of the recording's own work is looked at.
+const mostStretches = 100
+
+// edges attributes the stretches of work that the power shows, in the recording
+// itself, and says by how much time the ends of these are uncertain, s: an
+// interval of so many joules is that time at the work's power above rest.
+func (g *GPU) edges(name string, m sensor.Model, told *sensor.Sensors, idle, load float64) (edge record.Opt[float64], n int) {
+	s := g.series[name]
+	values, _, step := s.even(g.step(name))
+	level := idle + 0.4*(load-idle)
+	// A mean over a window crosses half-way when half of it has passed.
+	late := int64(m.Window/2+m.Lag) + int64(step*0.5e9)
+	var work []record.Event
+	for k := 1; k < len(values) && len(work) < mostStretches; k++ {
+		if !(values[k] > level && values[k-1] <= level) {
+			continue
+		}
+		end := k
+		for end < len(values) && values[end] > level {
+			end++
+		}
+		if t := float64(end-k) * step; end == len(values) || !(values[end] <= level) || end-k < 3 || t < 0.3 {
+			k = end
+			continue
+		}
+		at := func(k int) int64 { return s.runs[0].first + int64(float64(k)*step*1e9) - late }
+		work = append(work, record.Event{ID: fmt.Sprint(k), Phase: fmt.Sprint("work", k), StartNS: at(k), EndNS: at(end), GPUs: []int{0}})
+		k = end
+	}
+	var all []float64
+	a, err := energy.New(energy.Options{Sensors: told}, func(e *record.Event) error {
+		j := e.Energy
+		if ci, ok := j.CI95J.Get(); ok && j.Joules.OK {
+			if above := j.Joules.V/e.Duration() - idle; above > 0 {
+				all = append(all, ci/stats.Z95/above)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	next := 0
+	read := func(ns int64, w float64) {
+		for next < len(work) && work[next].StartNS <= ns {
+			_ = a.Event(&work[next])
+			next++
+		}
+		_ = a.Observe(sample(name, ns, w))
+	}
+	if name == record.ChannelDriver {
+		for _, r := range s.runs {
+			read(r.first, r.value)
+		}
+	} else {
+		i := 0
+		for _, ns := range g.reads[:min(len(g.reads), mostReads)] {
+			for i+1 < len(s.runs) && s.runs[i+1].first <= ns {
+				i++
+			}
+			if r := s.runs[i]; ns >= r.first && ns <= r.last {
+				read(ns, r.value)
+			}
+		}
+	}
+	_ = a.Finish()
+	if len(all) == 0 {
+		return edge, 0
+	}
+	slices.Sort(all)
+	return record.Some(stats.Quantile(all, 0.5)), len(all)
+}
+
 // climb makes rungs of what became of the events.
 func (b *Billing) climb(events []*record.Event, truth map[string]float64) {
 	for _, l := range lengths {
@@ -296,6 +374,14 @@ func (b *Billing) climb(events []*record.Event, truth map[string]float64) {
 			if at := slices.Index(tiers, offBy(r.Error.V)); at < slices.Index(tiers, r.Tier) {
 				r.Tier = tiers[at]
 				reasons[fmt.Sprintf("the trial was off by %.2g %%: the sensor did not see all of it", 100*r.Error.V)] = r.Events + 1
+			}
+		}
+		// The recording's own work may be less well told than that of the trial.
+		if edge, ok := b.Edge.Get(); ok {
+			share := stats.Z95 * edge * (b.LoadW - b.IdleW) / (b.LoadW * l.s)
+			if at := slices.Index(tiers, offBy(share)); at < slices.Index(tiers, r.Tier) {
+				r.Tier = tiers[at]
+				reasons[fmt.Sprintf("the ends of the work in this recording are known to %.2g s only, ±%.2g %% of so short an event", edge, 100*share)] = r.Events + 2
 			}
 		}
 		for why, n := range reasons {

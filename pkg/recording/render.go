@@ -151,6 +151,9 @@ func (g *GPU) answer(say func(indent int, format string, args ...any)) {
 		say(1, "none that was tried is billable")
 	}
 	say(1, "by a trial of known work of %g to %g s through this recording's readings: %s", b.Rungs[0].Seconds, b.Rungs[len(b.Rungs)-1].Seconds, b.Assumed)
+	if edge, ok := b.Edge.Get(); ok {
+		say(1, "and by the %d stretches of work that its own power shows: their ends are known to %.2g s", b.Stretches, edge)
+	}
 	say(1, "the calibration of the board's own sensor, some %.2g %%, is in all of it", 100*energy.BoardGain)
 }
 
