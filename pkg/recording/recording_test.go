@@ -310,6 +310,31 @@ func TestOtherClasses(t *testing.T) {
 	}
 }
 
+// One piece of evidence is none, and what speaks against a class counts.
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	for _, k := range []struct {
+		instant, averaged int
+		strong            bool
+		class             sensor.Class
+		confidence        string
+	}{
+		{0, 0, false, sensor.Unknown, Unknown},
+		{1, 0, false, sensor.Unknown, Unknown},
+		{2, 0, false, sensor.Instant, Likely},
+		{3, 0, false, sensor.Instant, Sure},
+		{2, 2, false, sensor.Unknown, Unknown},
+		{1, 3, false, sensor.Unknown, Unknown},
+		{1, 4, false, sensor.Averaged, Likely},
+		{0, 2, true, sensor.Averaged, Sure},
+	} {
+		c := &Channel{Class: sensor.Unknown, Confidence: Unknown, strong: k.strong, votes: map[sensor.Class]int{sensor.Instant: k.instant, sensor.Averaged: k.averaged}}
+		if c.decide(); c.Class != k.class || c.Confidence != k.confidence {
+			t.Errorf("%d for instant, %d for averaged: %s (%s)", k.instant, k.averaged, c.Class, c.Confidence)
+		}
+	}
+}
+
 // Holes, failed and impossible readings, steps back in time and of the counter.
 func TestFaults(t *testing.T) {
 	t.Parallel()
@@ -375,6 +400,9 @@ func TestIdle(t *testing.T) {
 			busy := i/600%2 == 1
 			if busy {
 				s.PowerW.V = 400 + 5*rnd.NormFloat64()
+			}
+			if !busy && i > 600 { // a board takes its time to come to rest
+				s.PowerW.V += 25 * math.Exp(-float64(i%600)/5)
 			}
 			if told {
 				s.UtilGPU = record.Some(int64(0))
