@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -17,7 +16,7 @@ func tool() *cli.Tool {
 	return &cli.Tool{
 		Name:     "nvreport",
 		Usage:    "judge a run directory and report on it",
-		Synopsis: "[check] RUN_DIR",
+		Synopsis: "[check|compare|assess] RUN_DIR...",
 		Long: `Reads what a run directory holds and writes report.md, for people, and
 run_metadata.json, for programs, into it. The report begins with what the run
 cost, whether that can be believed and what to do next; every figure in it says
@@ -31,7 +30,12 @@ parts that need it that they were not measured.
 
 nvreport check writes nothing into the directory. It judges TR122's guarantee
 contract (§10.7), invariants (§2) and operational checklist (§10.4) and ends
-with status 3 when a check fails or one of these cannot be judged.`,
+with status 3 when a check fails or one of these cannot be judged. Thresholds are
+options, and stand under "checks" in a configuration file.
+
+nvreport compare holds runs against one another: hardware to choose from, or a
+build that may be worse. nvreport assess judges a recording of power that somebody
+else made.`,
 		Examples: `# the report of a run
 nvreport runs/20251225_190610
 # may these numbers be published?
@@ -39,9 +43,16 @@ nvreport check runs/20251225_190610
 # for a program: ids of the checks in the way
 nvreport check --json runs/20251225_190610 | jq -r '.doubts[]'
 # with the thresholds of TR122's configuration file
-nvreport --config physics.yaml runs/20251225_190610`,
-		Status:     "3 also, for check, when the run does not stand",
-		ConfigKeys: keys,
+nvreport --config physics.yaml runs/20251225_190610
+# which board takes less for a token
+nvreport compare 4090=runs/a h200=runs/b
+# for CI: is the new build more than 5 % worse in anything
+nvreport compare --max-regression 5% main1,main2,main3 new1,new2,new3
+# what can be billed by a log of nvidia-smi
+nvreport assess --trace log.csv`,
+		Status:        "3 also when the run does not stand (check), or runs are not comparable or worse than was allowed (compare)",
+		ConfigKeys:    keys,
+		ConfigSection: "checks",
 		Flags: append(thresholdFlags(),
 			&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the reports into `DIR` instead of the run directory"}),
 		Commands: []*ucli.Command{{
@@ -50,7 +61,7 @@ nvreport --config physics.yaml runs/20251225_190610`,
 			ArgsUsage: "RUN_DIR",
 			Flags:     append(thresholdFlags(), &ucli.BoolFlag{Name: "json", Usage: "write the checks as JSON"}),
 			Action:    cli.Action(check),
-		}},
+		}, compareCommand(), assessCommand()},
 		Action: write,
 	}
 }
@@ -113,21 +124,8 @@ func read(c *cli.Context) (r *report.Run, dir string, err error) {
 		return nil, "", err
 	}
 	dir = c.Args().First()
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, "", cli.WithHint(err, "name the directory that holds the run")
-	}
-	if !info.IsDir() {
-		return nil, "", cli.WithHint(fmt.Errorf("%s is no directory", dir), "name the directory that holds the run")
-	}
-	r, err = report.Read(os.DirFS(dir), limits)
-	if err != nil {
-		return nil, "", cli.WithHint(fmt.Errorf("%s: %w", dir, err), "nvpoll -o "+filepath.Join(dir, "trace.ndjson")+" makes a trace")
-	}
-	for _, problem := range r.Problems {
-		c.Doubtf("%s", filepath.Join(dir, problem))
-	}
-	return r, dir, nil
+	r, err = readRun(c, dir, limits)
+	return r, dir, err
 }
 
 // replace writes a file under another name and renames it, so that no reader

@@ -57,8 +57,12 @@ type Tool struct {
 	// ConfigKeys says where in a --config file a flag's value is looked for:
 	// flag → path of keys ("period" → "poller.target_period_ms"), or "command
 	// flag" for the flag of one command alone. The end of the key (_ms, _s, _min)
-	// is the unit of a duration.
+	// is the unit of a duration. Of several paths, "a.b|c.d", the first counts
+	// that the file has.
 	ConfigKeys map[string]string
+	// ConfigSection is a key at the top of that file whose part is this tool's
+	// alone: a key in it that no flag has is an error. May be empty.
+	ConfigSection string
 }
 
 // Context is what an action gets: parsed flags, the process, and a context

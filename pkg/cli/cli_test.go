@@ -45,8 +45,9 @@ func runOn(t *testing.T, do func(*Context) error, env map[string]string, stdin s
 				return c.Ctx.Err()
 			}),
 		}},
-		ConfigKeys: map[string]string{"period": "poller.target_period_ms", "mode": "test.modes"},
-		Action:     do,
+		ConfigKeys:    map[string]string{"period": "own.period_s|poller.target_period_ms", "mode": "test.modes"},
+		ConfigSection: "own",
+		Action:        do,
 	}
 	code := Run(tool, Process{Args: args, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs, Getenv: func(k string) string { return env[k] }})
 	return outcome{code, out.String(), errs.String()}
@@ -176,12 +177,25 @@ func TestWhereAValueComesFrom(t *testing.T) {
 		"poller:\n  target_period_ms:\n    a: 1\n": ":3: poller.target_period_ms: want a value",
 		"poller:\n\ttarget_period_ms: 5\n":         "physics.yaml: ",
 		"poller:\n  target_period_ms: 5 parsecs\n": "no duration",
+		"own:\n  preiod_s: 5\n":                    ":2: own.preiod_s is no setting of nvtest",
+		"own: 5\n":                                 ":1: own: want keys",
 	} {
 		if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if got := run(t, show, nil, "--config", config); got.code != ExitUsage || !strings.Contains(got.stderr, want) || !strings.Contains(got.stderr, "hint:") {
 			t.Errorf("config %q: exit %d, stderr %q; want %q", text, got.code, got.stderr, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"own:\n  period_s: 2\npoller:\n  target_period_ms: 20\n": "2s fast",
+		"own:\npoller:\n  target_period_ms: 20\n  other: 1\n":    "20ms fast",
+	} {
+		if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, show, nil, "--config", config); got.stdout != want {
+			t.Errorf("config %q: %+v, want %q", text, got, want)
 		}
 	}
 	if got := run(t, show, map[string]string{"NVTEST_PERIOD": "x"}); got.code != ExitUsage || !strings.Contains(got.stderr, "NVTEST_PERIOD") {

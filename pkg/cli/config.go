@@ -25,6 +25,9 @@ func (s *session) configure(c *Context, name string, flags []ucli.Flag) error {
 	if len(doc.Content) == 0 {
 		return nil
 	}
+	if err := s.unknownKeys(name, doc.Content[0]); err != nil {
+		return err
+	}
 	for _, f := range flags {
 		flag := f.Names()[0]
 		path, ok := s.tool.ConfigKeys[c.Command.Name+" "+flag]
@@ -34,7 +37,13 @@ func (s *session) configure(c *Context, name string, flags []ucli.Flag) error {
 		if !ok || c.Context.IsSet(flag) {
 			continue
 		}
-		node := lookup(doc.Content[0], strings.Split(path, "."))
+		var node *yaml.Node
+		for _, place := range strings.Split(path, "|") {
+			if node = lookup(doc.Content[0], strings.Split(place, ".")); node != nil {
+				path = place
+				break
+			}
+		}
 		if node == nil {
 			continue
 		}
@@ -49,6 +58,34 @@ func (s *session) configure(c *Context, name string, flags []ucli.Flag) error {
 		}
 		if err != nil {
 			return WithHint(Errorf(ExitUsage, "%s:%d: %s: %v", name, node.Line, path, err), fmt.Sprintf("it stands for --%s", flag))
+		}
+	}
+	return nil
+}
+
+// unknownKeys finds keys that no flag is bound to in the part of the file that
+// is this tool's own: a threshold that is misspelt would not be judged by.
+func (s *session) unknownKeys(name string, doc *yaml.Node) error {
+	if s.tool.ConfigSection == "" {
+		return nil
+	}
+	n := lookup(doc, []string{s.tool.ConfigSection})
+	if n == nil || n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+		return nil
+	}
+	if n.Kind != yaml.MappingNode {
+		return WithHint(Errorf(ExitUsage, "%s:%d: %s: want keys with values", name, n.Line, s.tool.ConfigSection), "as in "+s.tool.ConfigSection+": {KEY: VALUE}")
+	}
+	known := map[string]bool{}
+	for _, paths := range s.tool.ConfigKeys {
+		for _, path := range strings.Split(paths, "|") {
+			known[path] = true
+		}
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if path := s.tool.ConfigSection + "." + n.Content[i].Value; !known[path] {
+			return WithHint(Errorf(ExitUsage, "%s:%d: %s is no setting of %s", name, n.Content[i].Line, path, s.tool.Name),
+				"its keys are the options' names with _ for - and the unit of a time at the end")
 		}
 	}
 	return nil

@@ -205,16 +205,23 @@ func (c *Context) WriteJSONFile(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	b = append(b, '\n')
-	if name == "-" || name == "" {
-		_, err := c.Stdout.Write(b)
+	return c.WriteFile(name, func(w io.Writer) error {
+		_, err := w.Write(append(b, '\n'))
 		return err
+	})
+}
+
+// WriteFile writes a document under that name, - being standard output. The
+// file has the name only when it is complete.
+func (c *Context) WriteFile(name string, write func(io.Writer) error) error {
+	if name == "-" || name == "" {
+		return write(c.Stdout)
 	}
 	if err := c.notAnInput(name); err != nil {
 		return err
 	}
 	f := &file{name: name}
-	if _, err := f.Write(b); err != nil {
+	if err := write(f); err != nil {
 		return f.leave(err)
 	}
 	return f.commit()

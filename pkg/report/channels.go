@@ -97,19 +97,32 @@ type channels struct {
 	sums        []*Comparison
 	index       map[Comparison]*Comparison // by what identifies it
 	costs       [len(compared)][]Cost
+	integrals   map[int]integral // of the events, by their number
 	err         error
+}
+
+// integral is the energy of an event by each of the compared channels.
+type integral [len(compared)]record.Opt[float64]
+
+// of is the energy by one channel.
+func (i integral) of(channel string) record.Opt[float64] {
+	if k := slices.Index(compared[:], channel); k >= 0 {
+		return i[k]
+	}
+	return record.Opt[float64]{}
 }
 
 // stretch is what is known so far of one stretch.
 type stretch struct {
 	event   record.Event
+	number  int        // of the event among the run's, negative for a slice of the run
 	of      Comparison // what it counts for; no phase: the whole run
-	joules  [len(compared)]record.Opt[float64]
+	joules  integral
 	pending int
 }
 
 func newChannels(events []record.Event, header *record.Header, limits Thresholds) *channels {
-	c := &channels{open: map[string]*stretch{}, index: map[Comparison]*Comparison{}, gpus: []int{0}}
+	c := &channels{open: map[string]*stretch{}, index: map[Comparison]*Comparison{}, integrals: map[int]integral{}, gpus: []int{0}}
 	if header != nil && len(header.GPUs) > 0 {
 		c.gpus = nil
 		for _, g := range header.GPUs {
@@ -125,8 +138,9 @@ func newChannels(events []record.Event, header *record.Header, limits Thresholds
 		e := &events[i]
 		if time.Duration(e.EndNS-e.StartNS).Round(100*time.Millisecond) >= limits.CompareMin {
 			c.todo = append(c.todo, stretch{
-				event: record.Event{StartNS: e.StartNS, EndNS: e.EndNS, GPUs: e.GPUs},
-				of:    Comparison{Phase: cmp.Or(e.Phase, "unnamed"), After: before(ends, e)},
+				number: i,
+				event:  record.Event{StartNS: e.StartNS, EndNS: e.EndNS, GPUs: e.GPUs},
+				of:     Comparison{Phase: cmp.Or(e.Phase, "unnamed"), After: before(ends, e)},
 			})
 		}
 	}
@@ -195,8 +209,9 @@ func (c *channels) ask(ns int64) {
 	}
 	for _, gpu := range c.gpus {
 		c.watch(stretch{
-			event: record.Event{StartNS: c.nextNS, EndNS: c.nextNS + int64(slice), GPUs: []int{gpu}},
-			of:    Comparison{GPU: gpu},
+			number: -1,
+			event:  record.Event{StartNS: c.nextNS, EndNS: c.nextNS + int64(slice), GPUs: []int{gpu}},
+			of:     Comparison{GPU: gpu},
 		})
 	}
 	c.nextNS += int64(slice)
@@ -225,6 +240,9 @@ func (c *channels) take(channel int, e *record.Event) {
 		return
 	}
 	delete(c.open, e.ID)
+	if s.number >= 0 {
+		c.integrals[s.number] = s.joules
+	}
 	counter := s.joules[len(compared)-1].Or(0)
 	for i, channel := range compared {
 		j, ok := s.joules[i].Get()

@@ -28,8 +28,15 @@ type Check struct {
 	Figure    string   `json:"figure,omitempty"`    // what this run has
 	Threshold string   `json:"threshold,omitempty"` // what is asked
 	From      []string `json:"from"`                // files that the figure was computed from
-	Reason    string   `json:"reason,omitempty"`    // why it failed or cannot be told
+	Reason    string   `json:"reason"`              // of the verdict, whichever it is
 	Remedy    string   `json:"remedy,omitempty"`    // what to do about it
+
+	// The figure and the threshold as numbers: a pass has Measured Relation
+	// Limit, in Unit. Absent where nothing was judged.
+	Measured record.Opt[float64] `json:"measured,omitzero"`
+	Relation string              `json:"relation,omitempty"` // <, <=, >=
+	Limit    record.Opt[float64] `json:"limit,omitzero"`
+	Unit     string              `json:"unit,omitempty"`
 }
 
 // The lists of TR122 that checks belong to.
@@ -69,6 +76,18 @@ var checks = []struct {
 		"attribute again with nvattrib", (*Run).gappyGating},
 	{"baseline-subtraction", "operational joules are energy − idle power × time", "TR122 §2.6", []kind{joulesFile, idleFile},
 		"attribute again with this baseline: `nvattrib --baseline baseline.json …`", (*Run).baselineSubtraction},
+	{"energy-integration", "joules are the channel's power over the event's time", "TR122 §2.6", []kind{traceFile, joulesFile},
+		"attribute again with this trace", (*Run).energyIntegration},
+	{"timestamp-bracketing", "events end after they begin, and the phases of a request follow one another", "TR122 §2.6", nil,
+		"take the times round a synchronised call, or let `nvload exec` take them", (*Run).timestampBracketing},
+	{"tier-gating", "billable events are long, well sampled and without holes", "TR122 §2.6", []kind{joulesFile},
+		"attribute again with nvattrib", (*Run).tierGating},
+	{"lateness", "samples come at their instant, and say by how much they do not", "TR122 §2.6", []kind{traceFile},
+		"give the poller a core to itself, or poll less often", (*Run).lateness},
+	{"idle-composite", "idleness was judged by use, clock and outliers together", "TR122 §2.6", []kind{idleFile},
+		"measure idle power again with nvbaseline, and nothing else on the GPU", (*Run).idleComposite},
+	{"one-run", "every file is of the same run", "TR122 §2.6", nil,
+		"give all tools one JOULEPIPE_RUN_ID, and keep one run in a directory", (*Run).oneRun},
 	{"sample-validity", "no failed reading was used", "TR122 §2.6", []kind{traceFile, joulesFile},
 		"attribute again with this trace", (*Run).sampleValidity},
 	{"sensor-floor", "readings below 5 W are rare", "TR122 §2.7", []kind{traceFile},
@@ -120,8 +139,12 @@ func (r *Run) judge() {
 		if c.Verdict == "" {
 			k.judge(r, &c)
 		}
-		if c.Verdict == Pass {
+		switch c.Verdict {
+		case Pass:
 			c.Remedy = ""
+			c.Reason = cmp.Or(c.Reason, c.Figure+", where "+c.Threshold+" is asked")
+		case NotJudged:
+			c.Measured, c.Limit, c.Relation, c.Unit = record.Opt[float64]{}, record.Opt[float64]{}, "", ""
 		}
 		r.Checks = append(r.Checks, c)
 	}
@@ -165,6 +188,11 @@ func (r *Run) Doubts() []Check {
 // in says whether one of TR122's lists asks for the check.
 func (c *Check) in(list string) bool { return strings.Contains(c.Source, list) }
 
+// measure says the figure and the threshold as numbers.
+func (c *Check) measure(x float64, relation string, limit float64, unit string) {
+	c.Measured, c.Relation, c.Limit, c.Unit = record.Some(x), relation, record.Some(limit), unit
+}
+
 // settle sets the verdict, and the reason where it is not a pass.
 func (c *Check) settle(ok bool, reason string, args ...any) {
 	c.Verdict = Pass
@@ -180,7 +208,12 @@ func (c *Check) lacks(reason string, args ...any) {
 }
 
 // faults settles a check that holds when nothing is found fault with.
-func (c *Check) faults(found []string) { c.settle(len(found) == 0, "%s", strings.Join(found, "; ")) }
+func (c *Check) faults(found []string) {
+	if !c.Limit.OK {
+		c.measure(float64(len(found)), "<=", 0, "faults")
+	}
+	c.settle(len(found) == 0, "%s", strings.Join(found, "; "))
+}
 
 // energies hands each attributed event to f, and says whether there was one;
 // the check stays open where there was none.
@@ -214,6 +247,9 @@ func (o *offenders) settle(c *Check) {
 	more := ""
 	if o.n > 1 {
 		more = fmt.Sprintf(", and %d more", o.n-1)
+	}
+	if !c.Limit.OK {
+		c.measure(float64(o.n), "<=", 0, "events")
 	}
 	c.settle(o.n == 0, "%s%s", o.first, more)
 }

@@ -174,6 +174,7 @@ func (r *Run) baselineSubtraction(c *Check) {
 		return
 	}
 	c.Figure = fmt.Sprintf("%s, off by %s at most", plural(checked, "event"), figure(worst))
+	c.measure(worst, "<=", r.Limits.SubtractTolerance, "share")
 	bad.settle(c)
 }
 
@@ -275,7 +276,7 @@ func (r *Run) eventChannel(c *Check) {
 		c.faults(off)
 	case len(used) == 1 && used[energy.Counter]:
 		c.Figure = "joules are the counter's own"
-		c.settle(true, "")
+		c.faults(nil)
 	default:
 		c.lacks("no event of %s has both the counter and the channel of its joules", length(r.Limits.CompareMin))
 	}
@@ -285,7 +286,7 @@ func (r *Run) idleBaseline(c *Check) {
 	need := r.Limits.BaselineMin.Seconds()
 	c.Threshold = "not fake, ≥ " + length(r.Limits.BaselineMin)
 	var figures, found []string
-	timed := len(r.Baselines) > 0
+	timed, shortest := len(r.Baselines) > 0, math.Inf(1)
 	for i := range r.Baselines {
 		b := &r.Baselines[i]
 		took, ok := b.DurationS.Get()
@@ -295,6 +296,10 @@ func (r *Run) idleBaseline(c *Check) {
 			f += " over " + span(took)
 		}
 		figures = append(figures, f)
+		shortest = min(shortest, took)
+		if !b.StdW.OK {
+			found = append(found, "the scatter of the idle power (idle_watts_std) is not told")
+		}
 		if b.FakeIdle {
 			found = append(found, "the GPU was not idle"+because(b.FakeIdleReasons))
 		}
@@ -314,6 +319,10 @@ func (r *Run) idleBaseline(c *Check) {
 		}
 	}
 	c.Figure = strings.Join(figures, ", ")
+	if timed {
+		// A poller's last sample may come a tick early.
+		c.measure(shortest, ">=", 0.99*need, "s")
+	}
 	c.faults(found)
 	if c.Verdict == Pass && !timed {
 		c.lacks("%s does not say how long it was measured", r.files[idleFile])
@@ -342,6 +351,11 @@ func (r *Run) usedGPUs() []int {
 func (r *Run) idleSamples(c *Check) {
 	c.Threshold = "to " + share(r.Limits.IdleTolerance)
 	var figures, found []string
+	worst := 0.0
+	if len(r.Baselines) == 0 {
+		c.lacks("%s has no idle power", r.files[idleFile])
+		return
+	}
 	for _, b := range r.Baselines {
 		m := r.idle[b.GPU]
 		if m.n == 0 {
@@ -354,11 +368,13 @@ func (r *Run) idleSamples(c *Check) {
 		}
 		mean := m.sum / float64(m.n)
 		figures = append(figures, fmt.Sprintf("%s W in %s", trimmed(mean), plural(int(m.n), "sample")))
+		worst = max(worst, math.Abs(mean-b.MeanW)/max(b.MeanW, math.SmallestNonzeroFloat64))
 		if math.Abs(mean-b.MeanW) > r.Limits.IdleTolerance*b.MeanW {
 			found = append(found, fmt.Sprintf("the samples of GPU %d have a mean of %s W, the baseline says %s W", b.GPU, figure(mean), figure(b.MeanW)))
 		}
 	}
 	c.Figure = strings.Join(figures, ", ")
+	c.measure(worst, "<=", r.Limits.IdleTolerance, "share")
 	c.faults(found)
 }
 
@@ -370,10 +386,12 @@ func (r *Run) thermalEquilibrium(c *Check) {
 		return
 	}
 	var figures, found []string
+	steepest := record.Some(0.0)
 	for i := range r.Soaks {
 		s := &r.Soaks[i]
 		figures = append(figures, fmt.Sprintf("%s, %s", plain(s.State), unit(s.SlopeCPerMin, "°C/min")))
 		window, slope := s.WindowS.Or(0), math.Abs(s.SlopeCPerMin.Or(math.Inf(1)))
+		steepest.V, steepest.OK = max(steepest.V, slope), steepest.OK && s.SlopeCPerMin.OK
 		switch {
 		case !s.Final:
 			found = append(found, "the soak has no last record")
@@ -386,6 +404,9 @@ func (r *Run) thermalEquilibrium(c *Check) {
 		}
 	}
 	c.Figure = strings.Join(figures, "; ")
+	if steepest.OK {
+		c.measure(steepest.V, "<", r.Limits.SoakSlope, "°C/min")
+	}
 	c.faults(found)
 }
 

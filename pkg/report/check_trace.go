@@ -35,6 +35,7 @@ func (r *Run) gridAdherence(c *Check) {
 		return
 	}
 	c.Figure = "median " + fixed(median, 2) + " ms"
+	c.measure(off/target, "<=", tolerance, "share")
 	c.settle(off <= tolerance*target, "the median spacing is %s off its target", percent(off/target))
 }
 
@@ -47,21 +48,40 @@ func (r *Run) continuityFlag(c *Check) {
 	}
 	flag := cmp.Or(r.Trace.Poller().Overall.ContinuityQuality, "not said")
 	c.Figure = fmt.Sprintf("longest spacing %s ms, %s", fixed(gap, 1), plain(flag))
+	unflagged := 0.0
+	if flag != "degraded" {
+		unflagged = gap
+	}
+	c.measure(unflagged, "<=", float64(r.Limits.MaxGap)/1e6, "ms")
 	c.settle(gap <= float64(r.Limits.MaxGap)/1e6 || flag == "degraded", "a gap of %s ms is not flagged", fixed(gap, 1))
 }
 
 func (r *Run) continuityGood(c *Check) {
-	c.Threshold = "not degraded"
-	seen := r.Trace.Seen.Overall
+	c.Threshold = "no gap above " + length(r.Limits.MaxGap) + ", < " + share(r.Limits.MaxGapFraction) + " in gaps"
+	seen, said := r.Trace.Seen.Overall, r.Trace.Poller().Overall
 	if seen.ContinuityQuality == "" {
 		c.lacks("fewer than two valid samples")
 		return
 	}
-	said := r.Trace.Poller().Overall.ContinuityQuality
-	c.Figure = "continuity " + plain(seen.ContinuityQuality)
-	c.settle(said != "degraded" && seen.ContinuityQuality != "degraded",
-		"%s above %s, %s of the time, the longest %s ms", plural(int(seen.GapCount), "spacing"), length(r.Limits.GapDt),
-		percent(seen.GapFraction.Or(0)), optionalFixed(seen.MaxGapMS, 1))
+	gap := r.Trace.worst(func(p record.PollerStats) record.Opt[float64] { return p.MaxGapMS }).Or(0)
+	part := r.Trace.worst(func(p record.PollerStats) record.Opt[float64] { return p.GapFraction }).Or(0)
+	good := gap <= float64(r.Limits.MaxGap)/1e6 && part < r.Limits.MaxGapFraction
+	// A poller that calls itself degraded for reasons that its figures do not
+	// show has seen what the samples do not.
+	d := Default()
+	unexplained := said.ContinuityQuality == "degraded" && said.MaxGapMS.Or(0) <= float64(d.MaxGap)/1e6 && said.GapFraction.Or(0) < d.MaxGapFraction
+	word := "good"
+	if !good || unexplained {
+		word = "degraded"
+	}
+	c.Figure = "continuity " + word
+	c.measure(gap, "<=", float64(r.Limits.MaxGap)/1e6, "ms")
+	if unexplained && good {
+		c.settle(false, "the poller calls itself degraded")
+		return
+	}
+	c.settle(good, "%s above %s, %s of the time, the longest %s ms", plural(int(seen.GapCount), "spacing"), length(r.Limits.GapDt),
+		percent(part), fixed(gap, 1))
 }
 
 func (r *Run) gapFraction(c *Check) {
@@ -72,6 +92,7 @@ func (r *Run) gapFraction(c *Check) {
 		return
 	}
 	c.Figure = percent(part) + " of the time in gaps"
+	c.measure(part, "<", r.Limits.MaxGapFraction, "share")
 	c.settle(part < r.Limits.MaxGapFraction, "spacings above %s take %s of the trace", length(r.Limits.GapDt), percent(part))
 }
 
@@ -84,6 +105,7 @@ func (r *Run) droppedTicks(c *Check) {
 	said, seen := r.Trace.Poller().Overall.DroppedTicks, r.Trace.Seen.Overall.DroppedTicks
 	part := float64(max(said, seen)) / float64(r.Trace.Seen.Overall.SamplesTotal+said)
 	c.Figure = fmt.Sprintf("%d of %d (%s)", said, r.Trace.Seen.Overall.SamplesTotal+said, percent(part))
+	c.measure(part, "<", r.Limits.MaxGapFraction, "share")
 	if seen > said {
 		c.settle(false, "%d ticks are missing in the trace, the poller knows of %d", seen, said)
 		return
@@ -100,15 +122,15 @@ func (r *Run) sensorFloor(c *Check) {
 	}
 	part := float64(a.FloorSuspect) / float64(a.SamplesValid)
 	c.Figure = fmt.Sprintf("%d (%s)", a.FloorSuspect, percent(part))
+	c.measure(part, "<=", r.Limits.MaxFloorFraction, "share")
 	c.settle(part <= r.Limits.MaxFloorFraction, "%s of the readings are below %g W, where no board idles: they pull every mean down", percent(part), record.FloorW)
 }
 
 func (r *Run) noThrottling(c *Check) {
 	c.Threshold = "0 samples"
-	read, capped := int64(0), int64(0)
+	read := int64(0)
 	for _, g := range r.Trace.GPUs {
 		read += g.ThrottleRead
-		capped += g.capped
 	}
 	if read == 0 {
 		c.lacks("the trace has no throttle reasons")
@@ -132,10 +154,19 @@ func (r *Run) noThrottling(c *Check) {
 		}
 	}
 	c.Figure = fmt.Sprintf("%d of %d samples", held, samples)
+	c.measure(float64(held), "<=", 0, "samples")
 	bad.settle(c)
-	if c.Verdict == Pass && capped > 0 {
+	if capped := r.capped(); c.Verdict == Pass && capped > 0 {
 		c.Reason = fmt.Sprintf("at its power limit in %d samples of the trace, which is how a loaded board works", capped)
 	}
+}
+
+// capped counts the samples at the power limit.
+func (r *Run) capped() (n int64) {
+	for _, g := range r.Trace.GPUs {
+		n += g.capped
+	}
+	return n
 }
 
 func (r *Run) thermalSafety(c *Check) {
@@ -155,6 +186,7 @@ func (r *Run) thermalSafety(c *Check) {
 		return
 	}
 	c.Figure = "at most " + trimmed(t) + " °C"
+	c.measure(t, "<", r.Limits.MaxTempC, "°C")
 	c.settle(t < r.Limits.MaxTempC && trips == 0, "reached %s °C, %s", trimmed(t), plural(trips, "trip"))
 }
 
@@ -188,6 +220,7 @@ func (r *Run) metadata(c *Check) {
 	}
 	note("commit of the build", hash)
 	c.Figure = plain(strings.Join(have, ", "))
+	c.measure(float64(len(lacking)), "<=", 0, "missing")
 	c.settle(len(lacking) == 0, "not recorded: %s", strings.Join(lacking, ", "))
 }
 
@@ -199,6 +232,7 @@ func (r *Run) inputsReadable(c *Check) {
 		}
 	}
 	c.Figure = plural(len(r.Problems), "problem")
+	c.measure(float64(len(r.Problems)), "<=", 0, "problems")
 	if len(r.Problems) > 0 {
 		c.settle(false, "%s", r.Problems[0])
 		return
@@ -231,20 +265,24 @@ func (r *Run) runEnergy(c *Check) {
 		return
 	}
 	var figures, found []string
+	least := 1.0 // share of the time, on the GPU that is known least of
 	for _, g := range r.Trace.GPUs {
 		i := slices.IndexFunc(r.Costs, func(o Cost) bool { return o.GPU == g.Index })
 		if i < 0 {
 			found = append(found, fmt.Sprintf("no second of GPU %d has its energy", g.Index))
+			least = 0
 			continue
 		}
 		k := r.Costs[i]
 		figures = append(figures, fmt.Sprintf("%s of GPU %d over %s (%s)", joules(k.Joules), g.Index, span(k.Seconds), k.Channel))
 		// The seconds that a trace begins and ends in are not whole.
+		least = min(least, (k.Seconds+2)/max(r.Trace.Seconds(), math.SmallestNonzeroFloat64))
 		if k.Seconds+2 < (1-r.Limits.MaxGapFraction)*r.Trace.Seconds() {
 			found = append(found, fmt.Sprintf("GPU %d: known for %s of %s", g.Index, span(k.Seconds), span(r.Trace.Seconds())))
 		}
 	}
 	c.Figure = strings.Join(figures, "; ")
+	c.measure(least, ">=", 1-r.Limits.MaxGapFraction, "share")
 	c.faults(found)
 }
 
@@ -267,12 +305,14 @@ func (r *Run) counterMonotone(c *Check) {
 		return
 	}
 	c.Figure = fmt.Sprintf("%d in %d readings", back, read)
+	c.measure(float64(back), "<=", 0, "steps")
 	c.faults(found)
 }
 
 func (r *Run) counterAgreement(c *Check) {
 	c.Threshold = "within " + share(r.Limits.CounterTolerance)
 	var figures, found []string
+	worst := 0.0
 	for _, g := range r.Trace.GPUs {
 		i := slices.IndexFunc(r.Comparisons, func(k Comparison) bool { return k.Phase == "" && k.GPU == g.Index })
 		if i < 0 {
@@ -280,6 +320,7 @@ func (r *Run) counterAgreement(c *Check) {
 		}
 		k := r.Comparisons[i]
 		figures = append(figures, fmt.Sprintf("%s over counter %s, %s", k.Channel, fixed(k.Ratio(), 3), span(k.Seconds)))
+		worst = max(worst, math.Abs(k.Ratio()-1))
 		if r.off(k) {
 			found = append(found, fmt.Sprintf("%s is %s off the counter over the run", k.Channel, percent(math.Abs(k.Ratio()-1))))
 		}
@@ -289,5 +330,6 @@ func (r *Run) counterAgreement(c *Check) {
 		return
 	}
 	c.Figure = strings.Join(figures, "; ")
+	c.measure(worst, "<=", r.Limits.CounterTolerance, "share")
 	c.faults(found)
 }

@@ -70,7 +70,7 @@ func (r *Run) state(all []statement) []Claim {
 }
 
 func (r *Run) claim(s statement) Claim {
-	claim := Claim{Title: s.title, Status: Validated}
+	claim := Claim{Title: s.title, Status: Validated, From: []string{}}
 	var deciding []Check
 	lower := func(to Status, c Check) {
 		if slices.Index(statuses, to) > slices.Index(statuses, claim.Status) {

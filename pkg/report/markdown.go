@@ -415,7 +415,7 @@ func (r *Run) throttling(p *page) {
 		}
 	}
 	p.table(t)
-	if c := r.Check("no-throttling"); c.Reason != "" {
+	if c := r.Check("no-throttling"); c.Verdict != Pass || r.capped() > 0 {
 		p.say("%s.", text(sentence(c.Reason)))
 	}
 }

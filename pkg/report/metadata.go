@@ -26,23 +26,24 @@ type metadata struct {
 	Git           *record.Version `json:"git,omitempty"`
 	GPUs          []record.GPU    `json:"gpus"`
 	// Poller has the overall figures under TR122's names, and each GPU's.
-	Poller      *poller          `json:"poller,omitempty"`
-	Baseline    *baseline.Idle   `json:"baseline,omitempty"` // of the first GPU
-	Baselines   []baseline.Idle  `json:"baselines,omitempty"`
-	HeatSoak    []record.Soak    `json:"heat_soak,omitempty"`
-	Trace       *Trace           `json:"trace,omitempty"`
-	Costs       []Cost           `json:"run_energy,omitempty"`
-	Energy      []record.Summary `json:"energy,omitempty"`
-	Comparisons []comparison     `json:"channels,omitempty"`
-	Sensors     []sensor.GPU     `json:"sensors,omitempty"`
-	Memory      []vram.GPU       `json:"memory,omitempty"`
-	Claims      []Claim          `json:"claims"`
-	Uses        []Claim          `json:"uses"`
-	Decisions   []Decision       `json:"decisions"`
-	Checks      []Check          `json:"checks"`
-	Problems    []string         `json:"problems,omitempty"`
-	Artifacts   []Artifact       `json:"artifacts"`
-	Missing     []Missing        `json:"missing,omitempty"`
+	Poller      *poller            `json:"poller,omitempty"`
+	Baseline    *baseline.Idle     `json:"baseline,omitempty"` // of the first GPU
+	Baselines   []baseline.Idle    `json:"baselines,omitempty"`
+	HeatSoak    []record.Soak      `json:"heat_soak,omitempty"`
+	Trace       *Trace             `json:"trace,omitempty"`
+	Costs       []Cost             `json:"run_energy,omitempty"`
+	Energy      []record.Summary   `json:"energy,omitempty"`
+	Comparisons []comparison       `json:"channels,omitempty"`
+	Sensors     []sensor.GPU       `json:"sensors,omitempty"`
+	Memory      []vram.GPU         `json:"memory,omitempty"`
+	Claims      []Claim            `json:"claims"`
+	Uses        []Claim            `json:"uses"`
+	Decisions   []Decision         `json:"decisions"`
+	Checks      []Check            `json:"checks"`
+	Thresholds  map[string]float64 `json:"thresholds"` // that the checks were judged by
+	Problems    []string           `json:"problems,omitempty"`
+	Artifacts   []Artifact         `json:"artifacts"`
+	Missing     []Missing          `json:"missing,omitempty"`
 }
 
 // header is what identifies the measurement, without what has a place of its own.
@@ -89,6 +90,7 @@ func (r *Run) Metadata(w io.Writer) error {
 		Uses:          r.Uses,
 		Decisions:     r.Decisions,
 		Checks:        r.Checks,
+		Thresholds:    r.Limits.Named(),
 		Problems:      r.Problems,
 		Artifacts:     r.Artifacts,
 		Missing:       r.Missing,
@@ -112,19 +114,23 @@ func (r *Run) Metadata(w io.Writer) error {
 	return encode(w, m)
 }
 
+// judgement is what check --json writes.
+type judgement struct {
+	SchemaVersion int                `json:"schema_version"`
+	RunID         string             `json:"run_id,omitempty"`
+	Stands        bool               `json:"stands"`
+	Doubts        []string           `json:"doubts"`     // ids of the checks in the way
+	Thresholds    map[string]float64 `json:"thresholds"` // that it was judged by, as under checks in a configuration file
+	Checks        []Check            `json:"checks"`
+}
+
 // Judgement writes the checks and whether the run stands by them.
 func (r *Run) Judgement(w io.Writer) error {
 	doubts := []string{}
 	for _, c := range r.Doubts() {
 		doubts = append(doubts, c.ID)
 	}
-	return encode(w, struct {
-		SchemaVersion int      `json:"schema_version"`
-		RunID         string   `json:"run_id,omitempty"`
-		Stands        bool     `json:"stands"`
-		Doubts        []string `json:"doubts"` // ids of the checks in the way
-		Checks        []Check  `json:"checks"`
-	}{SchemaVersion, r.id(), len(doubts) == 0, doubts, r.Checks})
+	return encode(w, judgement{SchemaVersion, r.id(), len(doubts) == 0, doubts, r.Limits.Named(), r.Checks})
 }
 
 func encode(w io.Writer, v any) error {

@@ -53,6 +53,9 @@ type Run struct {
 
 	files [len(contents)]string // name of each kind of file here; empty: missing
 	idle  map[int]*idleMean     // by GPU, of the samples of the baseline
+	runs  map[string][]string   // file → the run_id of each header in it, the empty ones left out
+	// by number, the energy of an event by each channel
+	integrals map[int]integral
 }
 
 // problemsShown is how many bad lines of one file are told one by one.
@@ -62,7 +65,7 @@ const problemsShown = 5
 // be read of a damaged one is used: Missing and Problems tell. It is an error
 // when the directory cannot be read or holds nothing of a run.
 func Read(dir fs.FS, limits Thresholds) (*Run, error) {
-	r := &Run{Limits: limits, Trace: &Trace{}}
+	r := &Run{Limits: limits, Trace: &Trace{}, runs: map[string][]string{}}
 	if err := r.inventory(dir); err != nil {
 		return nil, err
 	}
@@ -115,6 +118,9 @@ func (r *Run) scan(dir fs.FS, name string, take func(record.Record)) (cut string
 	for in.Scan() {
 		e, ok := in.Record().(*record.SyntaxError)
 		if !ok {
+			if h, ok := in.Record().(*record.Header); ok && h.RunID != "" && !slices.Contains(r.runs[name], h.RunID) {
+				r.runs[name] = append(r.runs[name], h.RunID)
+			}
 			take(in.Record())
 			continue
 		}
@@ -216,7 +222,7 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 			r.EventsRun, r.EventsBoot = rec.RunID, rec.BootID
 		case *record.Event:
 			e := *rec
-			e.Extra = nil
+			e.Extra = kept(rec.Extra)
 			e.GPUs = slices.Clone(rec.GPUs)
 			if len(e.GPUs) == 0 {
 				e.GPUs = []int{gpu}
@@ -234,6 +240,17 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 			}
 		}
 	})
+}
+
+// kept are the further fields of an event that tell what it was: the rest is
+// left out, as there may be much of it.
+func kept(fields []record.Field) (some []record.Field) {
+	for _, f := range fields {
+		if slices.Contains([]string{"context", "dtype", "passes"}, f.Name) && len(f.Value) <= nameLength {
+			some = append(some, record.Field{Name: f.Name, Value: slices.Clone(f.Value)})
+		}
+	}
+	return some
 }
 
 // events is the file that events are taken from, "" if there is none.

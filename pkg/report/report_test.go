@@ -454,6 +454,11 @@ func TestHostileInput(t *testing.T) {
 			if len(r.Doubts()) == 0 {
 				t.Error("the run stands")
 			}
+			for _, c := range r.Checks {
+				if c.Verdict == Pass && c.Figure == "" {
+					t.Errorf("%s passes with nothing measured", c.ID)
+				}
+			}
 			md := markdown(t, r)
 			for _, line := range strings.Split(md, "\n") {
 				if strings.HasPrefix(line, "# Verdict") || strings.Contains(line, "\x00") || strings.Contains(line, "<script") && !strings.Contains(line, "`a") || len(line) > 4000 {
@@ -522,7 +527,7 @@ func TestSteps(t *testing.T) {
 	for _, s := range mustRead(t, directory(t, f)).steps() {
 		got = append(got, fmt.Sprintf("%d: %s", len(s.ids), strings.Join(s.reasons, "; ")))
 	}
-	if want := []string{"7: no generation_events.jsonl", "1: no soak.ndjson"}; !slices.Equal(got, want) {
+	if want := []string{"9: no generation_events.jsonl", "1: no soak.ndjson"}; !slices.Equal(got, want) {
 		t.Errorf("steps %q, want %q", got, want)
 	}
 }

@@ -158,6 +158,7 @@ func (r *Run) readTrace(dir fs.FS, header *record.Header) {
 	}
 	p.Seen = poll.Account(all)
 	r.Trace = p.Trace
+	r.integrals = p.channels.integrals
 	var err error
 	if r.Comparisons, r.Costs, err = p.channels.finish(); err != nil {
 		r.problem("%s: %v", name, err)

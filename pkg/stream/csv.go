@@ -20,6 +20,7 @@ type csvReader struct {
 	count   int64  // of rows under it
 	cells   [][]byte
 	scratch []byte // cells that were in quotes
+	smi     bool   // the table is nvidia-smi's
 }
 
 func newCSVReader(r io.Reader) decoder {
@@ -124,7 +125,7 @@ func (d *csvReader) isHeading(line []byte) bool {
 	}
 	first, _, _ := bytes.Cut(line, []byte(","))
 	switch string(first) {
-	case "record", "t_ns", "t_start_ns", "t_before_ns":
+	case "record", "t_ns", "t_start_ns", "t_before_ns", "timestamp":
 		return true
 	}
 	return false
@@ -136,6 +137,10 @@ func (d *csvReader) setHeading(line []byte) *fault {
 	names := make([]string, len(d.cells))
 	for i, cell := range d.cells {
 		names[i] = string(bytes.ToValidUTF8(bytes.TrimSpace(cell), replacement))
+	}
+	own, ok := fromSMI(names)
+	if d.smi = ok; ok {
+		names = own
 	}
 	return d.rows.name(names)
 }
@@ -202,6 +207,12 @@ func (d *csvReader) decode(line []byte) (record.Record, *fault) {
 		return nil, &fault{
 			msg:  fmt.Sprintf("row of %d cells under %d column names", len(d.cells), len(d.rows.names)),
 			hint: "leave a cell empty where there is no value",
+		}
+	}
+	if d.smi {
+		if at, bad := plainSMI(d.rows.names, d.cells); bad != nil {
+			bad.column = byteOf(line, at)
+			return nil, bad
 		}
 	}
 	rec, at, bad := d.rows.decode(d)

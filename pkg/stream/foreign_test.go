@@ -61,6 +61,17 @@ func TestForeign(t *testing.T) {
 			[]record.Record{&record.Event{StartUnixNS: whole(1764000000000000000), EndUnixNS: whole(1764000000000000001), RequestID: "17"}}},
 		{"an energy field alone is none", `{"t_start_ns":1,"t_end_ns":2,"throttled":true}`,
 			[]record.Record{&record.Event{StartNS: 1, EndNS: 2, Extra: []record.Field{{Name: "throttled", Value: json.RawMessage("true")}}}}},
+		{"nvidia-smi --format=csv",
+			"index, timestamp, name, power.draw [W], power.draw.instant [W], clocks.current.sm [MHz], utilization.gpu [%], memory.used [MiB], temperature.gpu, pstate, clocks_event_reasons.active\n" +
+				"1, 2026/01/02 03:04:05.678, NVIDIA H200, 126.96 W, 126.80 W, 1980 MHz, 45 %, 615 MiB, 37, P0, 0x0000000000000004\n" +
+				"0, 2026/01/02 03:04:05.700, NVIDIA H200, [N/A], [Not Supported], 345 MHz, 0 %, 0 MiB, N/A, P8, [N/A]\n",
+			[]record.Record{
+				sample(record.Sample{TimeNS: 1767323045678e6, GPU: 1, PowerW: some(126.96), PowerInstantW: some(126.8), SMClockMHz: whole(1980), UtilGPU: whole(45),
+					VRAMUsedMB: some(615), TempC: some(37), PState: whole(0), ThrottleReasons: record.Some(uint64(4))}),
+				&record.Sample{TimeNS: 1767323045700e6, SMClockMHz: whole(345), UtilGPU: whole(0), VRAMUsedMB: some(0), PState: whole(8)},
+			}},
+		{"nvidia-smi without units, a column twice", "timestamp, power.draw, power.draw, clocks.sm, clocks.current.sm\n2026/01/02 03:04:05, 126.96, 1.0, 345, 1\n",
+			[]record.Record{sample(record.Sample{TimeNS: 1767323045e9, PowerW: some(126.96), SMClockMHz: whole(345)})}},
 		{"sample by its fields", "\ufeff \n" + `{"power_average_w":1e2,"t_ns":5}` + "\n\n" + `{"t_ns":6,"power_instant_w":0.1,"read_ok":false,"error":"x\n"}`,
 			[]record.Record{
 				sample(record.Sample{TimeNS: 5, PowerAverageW: some(100)}),
@@ -96,6 +107,12 @@ func TestForeign(t *testing.T) {
 				&record.Event{StartNS: 3, EndNS: 4},
 				&record.SyntaxError{File: "t", Line: 4, Column: 5, Msg: "a quoted cell does not end"},
 				&record.Event{StartNS: 7, EndNS: 8},
+			}},
+		{"nvidia-smi twice, and a time that is none", "timestamp, power.draw [W]\n02/01/2026 03:04, 1 W\n2026/01/02 03:04:05.5, low W\ntimestamp, power.draw.average [W]\n2026/01/02 03:04:06, 2 W\n",
+			[]record.Record{
+				&record.SyntaxError{File: "t", Line: 2, Column: 1, Msg: `not a time of nvidia-smi's: "02/01/2026 03:04"`, Hint: "as 2026/01/31 23:59:59.123"},
+				&record.SyntaxError{File: "t", Line: 3, Column: 23, Msg: `power_w is "low", not a number`},
+				sample(record.Sample{TimeNS: 1767323046e9, PowerAverageW: some(2)}),
 			}},
 		{"two CSV files in one", "t_ns,power_w\n1,2\npower_w,t_ns\nt_ns,temp_c,power_w\n3,4,5\n",
 			[]record.Record{

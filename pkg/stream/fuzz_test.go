@@ -26,6 +26,7 @@ var seeds = map[string]func(testing.TB) [][]byte{
 			encode(tb, CSV, None, newRandom(1).stream(3)...),
 			[]byte("t_ns,power_w,temp_c,read_ok\n1,83.621,37.0,True\n2,,,False\n"),
 			[]byte("t_before_ns,t_after_ns,energy_mj\n1,2,3\n"),
+			[]byte("timestamp, index, power.draw [W], pstate\n2026/01/02 03:04:05.678, 0, 126.96 W, P0\n2026/01/02 03:04:05.778, 0, [N/A], P8\n"),
 			[]byte("t_start_ns,t_end_ns,\"no\"\"te\"\n1,2,\"a\nb\"\n\"1\",2,\"\n"),
 			[]byte("t_start_ns,t_end_ns,\xc3x,phase\n1,2,\xff,\xfe\n"),
 			[]byte("record,t_ns,json\nmarker,1,\"{\"\"name\"\":\"\"x\"\"}\"\nrecord,json,t_ns\nend,{},\n"),

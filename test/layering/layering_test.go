@@ -42,6 +42,8 @@ var doors = map[string][]string{
 	"pkg/thermal":           {"pkg/stats", "pkg/stream"},
 	"pkg/sensor":            {"pkg/stats", "pkg/stream"},
 	"pkg/report":            {"pkg/baseline", "pkg/energy", "pkg/gpu", "pkg/poll", "pkg/sensor", "pkg/stats", "pkg/stream", "pkg/vram"},
+	"pkg/compare":           {"pkg/energy", "pkg/report", "pkg/stats", "pkg/vram"},
+	"pkg/recording":         {"pkg/energy", "pkg/sensor", "pkg/stats", "pkg/stream"},
 	"pkg/cli":               {"pkg/clock", "pkg/gpu", "pkg/stream"},
 	"pkg/cli/clitest":       {},
 	"pkg/gpu/nvml/nvmltest": {},
@@ -51,7 +53,7 @@ var doors = map[string][]string{
 	"cmd/nvbaseline":        {"pkg/baseline", "pkg/cli", "pkg/sensor", "pkg/stream"},
 	"cmd/nvattrib":          {"pkg/baseline", "pkg/cli", "pkg/energy", "pkg/sensor", "pkg/stream"},
 	"cmd/nvsoak":            {"pkg/cli", "pkg/clock", "pkg/thermal", "pkg/stream"},
-	"cmd/nvreport":          {"pkg/cli", "pkg/report"},
+	"cmd/nvreport":          {"pkg/cli", "pkg/compare", "pkg/energy", "pkg/recording", "pkg/report", "pkg/stream"},
 }
 
 // foreign are the modules that only these packages import.
@@ -67,7 +69,10 @@ var foreign = map[string][]string{
 	"github.com/rogpeppe/go-internal": {"pkg/cli/clitest"},
 	"github.com/ebitengine/purego":    {"pkg/cuda"},
 	"github.com/tmaxmax/go-sse":       {"pkg/load"},
-	"github.com/urfave/cli":           {"pkg/cli", "cmd/nvpoll", "cmd/nvload", "cmd/nvbaseline", "cmd/nvattrib", "cmd/nvsoak", "cmd/nvreport"},
+
+	// In tests alone, which are not looked at here.
+	"github.com/santhosh-tekuri/jsonschema": {},
+	"github.com/urfave/cli":                 {"pkg/cli", "cmd/nvpoll", "cmd/nvload", "cmd/nvbaseline", "cmd/nvattrib", "cmd/nvsoak", "cmd/nvreport"},
 }
 
 // edges are names that only binaries and pkg/cli use: what is below takes its
