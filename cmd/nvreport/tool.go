@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -69,6 +70,7 @@ func write(c *cli.Context) error {
 		render func(io.Writer) error
 	}{
 		{"report.md", r.Markdown},
+		{"report.html", r.HTML},
 		{"run_metadata.json", r.Metadata},
 	} {
 		name := filepath.Join(dir, file.name)
@@ -76,6 +78,34 @@ func write(c *cli.Context) error {
 			return err
 		}
 		c.Infof("%s written", name)
+	}
+	return figures(r, filepath.Join(dir, "figures"))
+}
+
+// figures writes each figure with its data, and takes away those of an earlier
+// report that there are no data for any more.
+func figures(r *report.Run, dir string) error {
+	if len(r.Figures) > 0 {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	there := map[string]bool{}
+	for _, f := range r.Figures {
+		there[f.Name] = true
+		if err := errors.Join(replace(filepath.Join(dir, f.Name+".svg"), f.WriteFile), replace(filepath.Join(dir, f.Name+".csv"), f.WriteCSV)); err != nil {
+			return err
+		}
+	}
+	for _, name := range report.FigureNames() {
+		for _, ending := range []string{".svg", ".csv"} {
+			if there[name] {
+				continue
+			}
+			if err := os.Remove(filepath.Join(dir, name+ending)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -18,11 +18,12 @@ func (r *Run) summary(p *page) {
 	if id := r.id(); id != "" {
 		title += " " + code(id)
 	}
-	fmt.Fprintf(p, "# %s\n\n", title)
+	p.parts = append(p.parts, part{title: title})
 	p.say("%s", r.subject())
 	if r.Trace.Simulated() {
 		p.say("**SIMULATED DEVICE: no hardware was measured. These figures test the tools and say nothing of any GPU.**")
 	}
+	p.parts = append(p.parts, part{front: r.Front})
 	r.cost(p)
 	r.belief(p)
 	r.next(p)
@@ -169,7 +170,7 @@ func (r *Run) belief(p *page) {
 	} else {
 		p.say("**Can I believe it?** Not as a whole: %s. Of its numbers:", strings.Join(what, ", "))
 	}
-	t := columns("Use", "Can it be used", "Because")
+	t := columns("Use", "?Can it be used", "Because")
 	for _, u := range r.Uses {
 		t.row(u.Title, useWords[u.Status], text(u.Evidence))
 	}
@@ -181,6 +182,10 @@ type step struct {
 	remedy  string
 	ids     []string
 	reasons []string
+}
+
+func (s *step) words() string {
+	return fmt.Sprintf("%s (%s: %s)", sentence(s.remedy), files(s.ids...), text(strings.Join(s.reasons, "; ")))
 }
 
 // steps are what there is to do, in the order of the checks.
@@ -212,8 +217,9 @@ func (r *Run) next(p *page) {
 		return
 	}
 	p.say("**What do I do next?**")
-	for i, s := range steps {
-		fmt.Fprintf(p, "%d. %s (%s: %s)\n", i+1, sentence(s.remedy), files(s.ids...), text(strings.Join(s.reasons, "; ")))
+	var items []string
+	for _, s := range steps {
+		items = append(items, s.words())
 	}
-	p.WriteByte('\n')
+	p.steps(items)
 }

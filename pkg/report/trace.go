@@ -30,7 +30,8 @@ type Trace struct {
 	Said *record.Poller `json:"-"`
 	Seen record.Poller  `json:"-"`
 
-	averages bool // the samples have field 185
+	averages bool             // the samples have field 185
+	pictures map[int]*picture // of the first GPUs, to be drawn
 }
 
 // Seconds is the time from the trace's first record to its last.
@@ -142,7 +143,7 @@ func (r *Run) readTrace(dir fs.FS, header *record.Header) {
 		return
 	}
 	p := pass{
-		Trace:    &Trace{File: name, Header: header, Records: map[record.Kind]int64{}},
+		Trace:    &Trace{File: name, Header: header, Records: map[record.Kind]int64{}, pictures: map[int]*picture{}},
 		limits:   r.Limits,
 		events:   r.Events,
 		gpus:     map[int]*GPU{},
@@ -195,11 +196,19 @@ func (p *pass) add(rec record.Record) {
 	case *record.Sample:
 		p.averages = p.averages || rec.PowerAverageW.OK
 		if g := p.gpu(rec.GPU); g != nil {
-			g.sample(rec, p.limits)
+			switch drawn := p.picture(rec.GPU); {
+			case !g.sample(rec, p.limits):
+				drawn.disordered(rec)
+			default:
+				drawn.sample(rec, p.limits)
+			}
 		}
+	case *record.Power:
+		p.picture(rec.GPU).driver(rec)
 	case *record.Counter:
 		if g := p.gpu(rec.GPU); g != nil {
 			g.count(rec)
+			p.picture(rec.GPU).count(rec)
 		}
 	}
 	p.channels.add(rec)
@@ -223,11 +232,22 @@ func (p *pass) gpu(index int) *GPU {
 	return g
 }
 
-func (g *GPU) sample(s *record.Sample, limits Thresholds) {
+// picture is what is kept of a GPU to be drawn, nil for one too many.
+func (p *pass) picture(gpu int) *picture {
+	drawn := p.pictures[gpu]
+	if drawn == nil && len(p.pictures) < picturedGPUs {
+		drawn = newPicture(p.events, gpu, p.FirstNS, p.limits.GapDt)
+		p.pictures[gpu] = drawn
+	}
+	return drawn
+}
+
+// sample takes a sample, and says whether it is newer than those before it.
+func (g *GPU) sample(s *record.Sample, limits Thresholds) (newer bool) {
 	g.Samples++
 	if g.Samples > 1 && s.TimeNS <= g.lastNS {
 		g.Disordered++
-		return
+		return false
 	}
 	g.lastNS = s.TimeNS
 	g.ticked = g.ticked || s.Tick.OK
@@ -242,13 +262,14 @@ func (g *GPU) sample(s *record.Sample, limits Thresholds) {
 	g.VRAMMaxMB = highest(g.VRAMMaxMB, s.VRAMUsedMB)
 	g.windows.count(s.TimeNS, s.ReadOK, g.throttle(s.ThrottleReasons))
 	if !s.ReadOK {
-		return
+		return true
 	}
 	g.PowerMaxW = highest(g.PowerMaxW, s.PowerW)
 	if last, before := g.validNS.Get(); before && s.TimeNS-last > limits.GapDt.Nanoseconds() {
 		g.keep(Gap{last, seconds(s.TimeNS - last)})
 	}
 	g.validNS = record.Some(s.TimeNS)
+	return true
 }
 
 // powerCap is the bit of the one reason that is no fault: a loaded board works
