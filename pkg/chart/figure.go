@@ -38,11 +38,12 @@ type Panel struct {
 type Axis struct {
 	Label      string // with the unit: "Power, W"
 	Log        bool
-	Zero       bool     // 0 is on it
-	Fixed      bool     // Lo and Hi are its ends
-	Lo, Hi     float64  //
-	Categories []string // names of 0, 1, 2, … in place of numbers
-	Bare       bool     // neither numbers nor label, as the panel below has them
+	Zero       bool      // 0 is on it
+	Fixed      bool      // Lo and Hi are its ends
+	Lo, Hi     float64   //
+	Categories []string  // names of 0, 1, 2, … in place of numbers
+	Ticks      []float64 // where numbers stand; nil: at round ones
+	Bare       bool      // neither numbers nor label, as the panel below has them
 }
 
 // Kind is how a mark is drawn.

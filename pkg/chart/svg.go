@@ -12,7 +12,7 @@ import (
 
 // The widths that a figure is drawn at: for a page, and for a telephone.
 const (
-	Wide   = 720
+	Wide   = 900
 	Narrow = 340
 )
 
@@ -204,6 +204,12 @@ func (c *canvas) axes(p *Panel, box *plot) {
 		return
 	}
 	ticks := box.x.ticks(int((box.right - box.left) / 72))
+	if p.X.Ticks != nil {
+		ticks = nil
+		for _, v := range p.X.Ticks {
+			ticks = append(ticks, tick{v, number(v, math.Max(math.Abs(v), 1e-4))})
+		}
+	}
 	if p.X.Categories != nil {
 		ticks = nil
 		room := (box.right - box.left) / float64(max(1, len(p.X.Categories)))
@@ -291,7 +297,7 @@ func (c *canvas) mark(m *Mark, box *plot) {
 			}
 			y0, y1 = min(y0, y1), max(y0, y1)
 			k := int(math.Ceil(strengths * min(max(m.Y[i], 1.0/strengths), 1)))
-			fmt.Fprintf(&paths[k], "M%s %sH%sV%sH%sz", num(x0), num(y0), num(max(x1, x0+1.5)), num(max(y1, y0+1.5)), num(x0))
+			fmt.Fprintf(&paths[k], "M%s %sH%sV%sH%sz", num(x0), num(y0), num(max(x1, x0+1.5)), num(max(y1, y0+3)), num(x0))
 		}
 		for k := range paths {
 			if paths[k].Len() > 0 {

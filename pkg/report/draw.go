@@ -189,6 +189,7 @@ func (r *Run) drawPower() (*chart.Figure, string) {
 		return nil, "No figure of power over the run: there is no trace, so nothing shows what the GPU took, and when."
 	}
 	axis, factor := timeAxis(t.Seconds())
+	axis.Fixed, axis.Hi = true, max(t.Seconds(), 1e-3)*factor
 	f := &chart.Figure{Title: "Power and temperature over the run", Heads: []string{"series", "gpu", "from_s", "until_s", "least", "mean", "most", "readings"}}
 	power := chart.Panel{X: axis, Y: chart.Axis{Label: "Power, W", Zero: true}}
 	temp := chart.Panel{X: axis, Y: chart.Axis{Label: "Temperature, °C"}, Height: 110}
@@ -356,7 +357,7 @@ func (r *Run) drawResponse() (*chart.Figure, string) {
 			}
 		}
 		f.Panels = []chart.Panel{panel}
-		f.Desc = fmt.Sprintf("%s of a square wave laid over each other, by the channels %s, each the mean of 10 ms.", plural(len(rise.edges), "rising edge"), strings.Join(channels, ", "))
+		f.Desc = fmt.Sprintf("%s of a square wave laid over each other, by the channels %s, each the mean of 10 ms. What the poller reads is up to one period older than what the sensor shows.", plural(len(rise.edges), "rising edge"), strings.Join(channels, ", "))
 		f.Rows = func(yield func(...string)) {
 			for _, channel := range channels {
 				for i, b := range rise.channels[channel] {
@@ -406,6 +407,7 @@ func (r *Run) answer(gpu int, channel string, rise *fold) func(ms float64) float
 func (r *Run) drawMemory() (*chart.Figure, string) {
 	t := r.Trace
 	axis, factor := timeAxis(t.Seconds())
+	axis.Fixed, axis.Hi = true, max(t.Seconds(), 1e-3)*factor
 	panel := chart.Panel{X: axis, Y: chart.Axis{Label: "Memory in use, MiB", Zero: true}, Height: 160}
 	var said []string
 	for i, gpu := range r.pictured() {
@@ -454,7 +456,11 @@ func (r *Run) drawComposition() (*chart.Figure, string) {
 					continue
 				}
 				m := &marks[k]
-				m.X, m.X1, m.Y = append(m.X, at), append(m.X1, at+mb), append(m.Y, 0.875)
+				strength := 1.0
+				if k == len(names)-1 { // free
+					strength = 0.25
+				}
+				m.X, m.X1, m.Y = append(m.X, at), append(m.X1, at+mb), append(m.Y, strength)
 				m.Lo, m.Hi = append(m.Lo, row-0.3), append(m.Hi, row+0.3)
 				rows = append(rows, []string{whose, number(c.Peak.Context), names[k], exact(mb)})
 				at += mb
@@ -639,6 +645,12 @@ func (r *Run) drawCurve() (*chart.Figure, string) {
 			continue
 		}
 		n++
+		for _, b := range m.X {
+			if !slices.Contains(panel.X.Ticks, b) {
+				panel.X.Ticks = append(panel.X.Ticks, b)
+			}
+		}
+		slices.Sort(panel.X.Ticks)
 		panel.Marks = append(panel.Marks, m)
 		words := fmt.Sprintf("%s at %s", m.Name, plural(len(m.X), "batch size"))
 		if step, ok := o.JouleCurve.StepJ.Get(); ok && o.JouleCurve.TokenJ.OK {
@@ -726,11 +738,13 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 				seen = append(seen, k.context)
 			}
 		}
-		single := len(seen) == 1
+		// Prompts of about one length, and those of none, tell nothing of the context.
+		least, most := slices.Min(seen), slices.Max(seen)
+		single := float64(most) <= 1.1*float64(least)
 		if single {
-			p.X = chart.Axis{Label: fmt.Sprintf("Batch size, at a context of %d tokens", seen[0]), Log: true}
-			if seen[0] == 0 {
-				p.X.Label = "Batch size"
+			p.X = chart.Axis{Label: "Batch size", Log: true, Ticks: []float64{}}
+			if most > 0 {
+				p.X.Label += fmt.Sprintf(", at a context of %d tokens", least)
 			}
 		}
 		for _, k := range order[from:to] {
@@ -750,6 +764,9 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 			x := float64(k.context)
 			if single {
 				x = float64(k.batch)
+				if !slices.Contains(p.X.Ticks, x) {
+					p.X.Ticks = append(p.X.Ticks, x)
+				}
 			}
 			m.X, m.Y = append(m.X, x), append(m.Y, c.sum/float64(c.n))
 			m.Lo, m.Hi = append(m.Lo, c.least), append(m.Hi, c.most)
@@ -850,6 +867,7 @@ func (r *Run) drawSoak() (*chart.Figure, string) {
 			continue
 		}
 		axis, factor := timeAxis(temp.X[len(temp.X)-1])
+		axis.Fixed, axis.Hi = true, max(temp.X[len(temp.X)-1], 1e-3)*factor
 		for i := range temp.X {
 			temp.X[i] *= factor
 		}
@@ -901,7 +919,7 @@ func (r *Run) drawSoak() (*chart.Figure, string) {
 			most := max(4*r.Limits.SoakSlope, 2*quantile(slope.Y, 0.75))
 			f.Panels[0].X.Bare = true
 			f.Panels = append(f.Panels, chart.Panel{
-				X: axis, Y: chart.Axis{Label: "Slope, °C/min", Fixed: true, Lo: -most / 2, Hi: most}, Height: 110,
+				X: axis, Y: chart.Axis{Label: "Slope, °C/min", Fixed: true, Lo: -most / 4, Hi: most}, Height: 110,
 				Marks: []chart.Mark{band, {Kind: chart.Line, Series: 6, X: slope.X, Y: slope.Y},
 					{Kind: chart.Level, Series: 2, Y: limit, Name: "equilibrium is below " + trimmed(r.Limits.SoakSlope) + " °C/min"}},
 			})
@@ -1099,7 +1117,7 @@ func (r *Run) drawFaults() (*chart.Figure, string) {
 		said = append(said, fmt.Sprintf("%s, %s", k.name, plural(int(k.times), "time")))
 	}
 	return &chart.Figure{
-		Title: "Faults over the run", Desc: strings.Join(said, "; ") + ".", Panels: []chart.Panel{panel},
+		Title: "Faults over the run", Desc: sentence(strings.Join(said, "; ")) + ".", Panels: []chart.Panel{panel},
 		Heads: []string{"fault", "from_s", "until_s", "times"},
 		Rows: func(yield func(...string)) {
 			for _, k := range faults {

@@ -96,11 +96,11 @@ func (r *Run) runFigure() KeyFigure {
 	if len(r.Costs) > 1 {
 		whose = plural(len(r.Costs), "GPU")
 	}
-	by := channelNames[r.Costs[0].Channel]
+	by := strings.TrimPrefix(channelNames[r.Costs[0].Channel], "the ")
 	if len(channels) > 1 {
-		by = "several channels"
+		by = "channels"
 	}
-	k.Note = fmt.Sprintf("%s, %s W on average over %s, by %s", whose, figure(watts), span(longest), strings.ReplaceAll(by, "`", ""))
+	k.Note = fmt.Sprintf("%s, %s W on average over %s, by the %s", whose, figure(watts), span(longest), strings.ReplaceAll(by, "`", ""))
 	k.From = append(k.From, r.Trace.File)
 	return k
 }

@@ -67,7 +67,7 @@ type htmlCell struct {
 	Words, Head string
 	Right       bool
 	Verdict     string // good, bad, open or doubt; empty: none
-	First       bool   // names the row
+	Long        bool   // a verdict that gives its reason
 }
 
 type htmlFigure struct {
@@ -145,15 +145,21 @@ func drawing(f *chart.Figure) (*htmlFigure, error) {
 func (t *table) html(label string) *htmlTable {
 	out := &htmlTable{Label: label, Cards: len(t.heads) > 2}
 	for i, h := range t.heads {
+		if h == "" {
+			continue // bars of letters, which a figure has better
+		}
 		out.Heads = append(out.Heads, htmlHead{h, t.right[i]})
 		out.Cards = out.Cards && !t.right[i]
 	}
 	for _, row := range t.rows {
 		var cells []htmlCell
 		for i, words := range row {
-			c := htmlCell{Words: words, Head: t.heads[i], Right: t.right[i], First: i == 0}
+			if t.heads[i] == "" {
+				continue
+			}
+			c := htmlCell{Words: words, Head: t.heads[i], Right: t.right[i]}
 			if t.verdict[i] {
-				c.Verdict = mark(spoken(words))
+				c.Verdict, c.Long = mark(words), len(words) > 20
 			}
 			cells = append(cells, c)
 		}
@@ -162,17 +168,19 @@ func (t *table) html(label string) *htmlTable {
 	return out
 }
 
-// mark is how a verdict is set off, beside its word.
+// mark is how a verdict is set off, beside its words. What is not as it should be
+// is bold in them.
 func mark(verdict string) string {
-	switch verdict {
-	case string(Pass), "yes", string(Validated), Billing:
-		return "good"
-	case string(NotJudged), "no", absent:
+	plain, bold := strings.CutPrefix(verdict, "**")
+	switch {
+	case strings.HasPrefix(plain, string(NotJudged)) || verdict == "no" || verdict == absent:
 		return "open"
-	case string(Degraded), "with care", Analysis:
+	case strings.HasPrefix(plain, string(Degraded)) || strings.HasPrefix(plain, "fail by design") || verdict == "with care" || verdict == Analysis:
 		return "doubt"
+	case bold || verdict == Useless:
+		return "bad"
 	}
-	return "bad"
+	return "good"
 }
 
 // spoken is what words say, without how they are set.

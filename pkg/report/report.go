@@ -39,9 +39,9 @@ type Run struct {
 	Summaries   []record.Summary // per phase and batch
 	Overall     []record.Summary // per phase, over all batches: their curves
 	Agreements  []record.Agreement
-	EventsRun   string           // run_id of the event file; empty where it has none
-	EventsBoot  string           // boot_id of the event file; empty where it has none
-	Soaks       []record.Soak    // the last word of nvsoak on each GPU
+	EventsRun   string        // run_id of the event file; empty where it has none
+	EventsBoot  string        // boot_id of the event file; empty where it has none
+	Soaks       []record.Soak // the last word of nvsoak on each GPU
 	Sensors     []sensor.GPU
 	Memory      []vram.GPU // what was tried of each GPU's memory
 	Comparisons []Comparison
@@ -53,8 +53,8 @@ type Run struct {
 	Decisions []Decision
 	Front     *Front
 	Figures   []*chart.Figure // those for which there are data
-	State     string // completed | aborted | timeout
-	EndReason string // equilibrium, thermal_trip, timeout, interrupted, no_trace, trace_cut, poller_degraded or end_of_trace
+	State     string          // completed | aborted | timeout
+	EndReason string          // equilibrium, thermal_trip, timeout, interrupted, no_trace, trace_cut, poller_degraded or end_of_trace
 
 	files [len(contents)]string // name of each kind of file here; empty: missing
 	idle  map[int]*idleMean     // by GPU, of the samples of the baseline
