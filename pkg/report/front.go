@@ -16,8 +16,6 @@ type Front struct {
 	Because string      `json:"because"`
 	Figures []KeyFigure `json:"figures"`
 	First   string      `json:"first,omitempty"` // what to do first, as Markdown; empty: nothing
-
-	step *step
 }
 
 // KeyFigure is a number that matters.
@@ -69,11 +67,25 @@ func (r *Run) forFront() *Front {
 		f.Use = Useless
 	}
 	f.Because = strings.Join(why, ". ") + "."
-	if steps := r.steps(); len(steps) > 0 {
-		f.step = steps[0]
-		f.First = f.step.words()
-	}
+	f.First = r.first(whole, phase, single)
 	return f
+}
+
+// first is what there is to do first: about the first use that does not stand, and
+// else what comes first of all.
+func (r *Run) first(uses ...Claim) string {
+	steps := r.steps()
+	for _, c := range uses {
+		for _, s := range steps {
+			if c.Status != Validated && slices.ContainsFunc(s.ids, func(id string) bool { return slices.Contains(c.Checks, id) }) {
+				return s.words()
+			}
+		}
+	}
+	if len(steps) > 0 {
+		return steps[0].words()
+	}
+	return ""
 }
 
 func (r *Run) runFigure() KeyFigure {

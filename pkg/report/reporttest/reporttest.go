@@ -130,6 +130,54 @@ func New() *Fixture {
 	return f
 }
 
+// Broken is a run in which everything is wrong that can be: gaps, failed and stale
+// readings, a GPU that was not idle, slowdown by heat, a counter that was reset, a
+// trip, a trace that was cut, a line that does not parse, names that are markup,
+// and neither sensor test nor samples of the baseline nor memory tests.
+func Broken() *Fixture {
+	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>&amp;**[x](#y)` + "`|"
+	f := New()
+	f.Cut = true
+	f.Without = []string{"sensor.json", "baseline_trace.ndjson", "vram.json"}
+	f.Header.RunID, f.Header.Host, f.Header.GPUs[0].Name = evil, evil, evil
+	f.Header.Git, f.Header.GPUs[0].Driver, f.Header.GPUs[0].PowerLimitW = nil, "", record.Opt[float64]{}
+	f.Header.Config["device"] = evil
+	f.Power = nil
+	for i, s := range f.Samples {
+		s.PowerInstantW, s.PowerAverageW, s.VRAMUsedMB = record.Opt[float64]{}, record.Opt[float64]{}, record.Opt[float64]{}
+		switch {
+		case i >= 60 && i < 90:
+			s.ThrottleReasons = record.Some(uint64(0x60))
+		case i >= 150 && i < 158:
+			s.PowerW = record.Some(1.2)
+		case i >= 200 && i < 206:
+			s.PowerW, s.ReadOK, s.Error = record.Opt[float64]{}, false, "NVML_ERROR_GPU_IS_LOST"
+		case i >= 300 && i < 310:
+			s.TempC = record.Some(91.0)
+		}
+	}
+	for _, c := range f.Counter[1200:] {
+		c.EnergyMilliJ.V -= 5e8
+	}
+	f.Lose(100, 118)
+	f.Baseline["fake_idle_flag"], f.Baseline["fake_idle_reasons"] = true, []string{"utilisation p95 14 %", evil}
+	f.Baseline["duration_s"] = 31.0
+	f.Soak.State, f.Soak.Reason, f.Soak.Trips = "thermal_trip", evil, 2
+	for _, e := range f.Events {
+		e.ID += evil
+		if e.Phase == "prefill" {
+			e.Energy = &record.Energy{Method: record.ChannelPower, Quality: "no_data", Tier: "refused", Reasons: []string{evil}}
+		}
+		if e.Model != "" {
+			e.Model = evil
+		}
+	}
+	f.Events[1].Phase = evil
+	f.Files["notes<script>.txt"] = "x"
+	f.Files["soak.ndjson"] = "{\"record\":\"soak\", oops}\n"
+	return f
+}
+
 // work is a square wave, then requests.
 func (f *Fixture) work() {
 	event := func(phase string, from, to float64) *record.Event {
