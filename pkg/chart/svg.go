@@ -7,6 +7,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -48,7 +49,7 @@ func (f *Figure) write(w io.Writer, width float64, suffix, style string) error {
 	_, err := fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" class="fig" viewBox="0 0 %g %g" width="%g" height="%g" role="img" aria-labelledby="%s-t %s-d">
 <title id="%s-t">%s</title><desc id="%s-d">%s</desc>
 %s%s</svg>
-`, width, math.Ceil(y), width, math.Ceil(y), id, id, id, html.EscapeString(f.Title), id, html.EscapeString(f.Desc), style, c.String())
+`, width, math.Ceil(y), width, math.Ceil(y), id, id, id, escape(f.Title), id, escape(f.Desc), style, c.String())
 	return err
 }
 
@@ -78,7 +79,17 @@ func (c *canvas) text(x, y float64, anchor, class, s string) {
 	if class != "" {
 		c.put(` class="%s"`, class)
 	}
-	c.put(">%s</text>\n", html.EscapeString(s))
+	c.put(">%s</text>\n", escape(s))
+}
+
+// escape makes text of s, of characters that XML has.
+func escape(s string) string {
+	return html.EscapeString(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r != utf8.RuneError {
+			return r
+		}
+		return ' '
+	}, s))
 }
 
 // cut makes s fit into a width.
@@ -292,7 +303,7 @@ func (c *canvas) mark(m *Mark, box *plot) {
 		var paths [strengths + 1]strings.Builder
 		for i := range m.X {
 			x0, x1, y0, y1 := box.x.clamp(m.X[i]), box.x.clamp(m.X1[i]), box.y.clamp(m.Lo[i]), box.y.clamp(m.Hi[i])
-			if !finite(x0) || !finite(x1) || !finite(y0) || !finite(y1) {
+			if !finite(x0) || !finite(x1) || !finite(y0) || !finite(y1) || math.IsNaN(m.Y[i]) {
 				continue
 			}
 			y0, y1 = min(y0, y1), max(y0, y1)
