@@ -155,7 +155,7 @@ func agree(t *testing.T, r *Run) {
 // to its own data, nothing is fetched and nothing is run.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	for name, f := range map[string]*reporttest.Fixture{"stands": reporttest.New(), "broken": reporttest.Broken()} {
+	for name, f := range map[string]*reporttest.Fixture{"stands": reporttest.New(), "full": reporttest.Full(), "broken": reporttest.Broken()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := mustRead(t, directory(t, f))
@@ -206,10 +206,7 @@ func wellFormed(t *testing.T, page string) {
 // table of even rows.
 func TestDrawings(t *testing.T) {
 	t.Parallel()
-	f := reporttest.New()
-	f.Files["vram.json"] = `{"gpus":[{"gpu":0,"cliff":[{"model":"gpt2","batch_size":1,"window":1024,"limit":"architecture","max_context":1024,"total_mb":141000,"free_mb":140000,
-		"predicted":{"need":{}},"peak":{"context":1024,"weights_mb":300,"kv_mb":40,"activations_mb":10,"overhead_mb":2,"model_mb":352,"before_mb":500,"cuda_context_mb":400,"free_mb":140000},"recovery":{}}]}]}`
-	r := mustRead(t, directory(t, f))
+	r := mustRead(t, directory(t, reporttest.Full()))
 	var names []string
 	for _, f := range r.Figures {
 		names = append(names, f.Name)
@@ -230,8 +227,7 @@ func TestDrawings(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"power", "baseline", "response", "memory", "composition", "events", "tokens", "clock", "spacing"}
-	if !slices.Equal(names, want) {
+	if want := FigureNames(); !slices.Equal(names, want) {
 		t.Errorf("figures %q, want %q", names, want)
 	}
 	page, md := htmlOf(t, r), markdown(t, r)
@@ -240,7 +236,13 @@ func TestDrawings(t *testing.T) {
 			t.Errorf("%s is not in the report", name)
 		}
 	}
-	// What cannot be drawn says why, and what is not seen for it; no fault is none.
+}
+
+// What cannot be drawn says why, and what is not seen for it; no fault is none.
+func TestNotDrawn(t *testing.T) {
+	t.Parallel()
+	r := mustRead(t, directory(t, reporttest.New()))
+	page, md := htmlOf(t, r), markdown(t, r)
 	for name, why := range map[string]string{
 		"soak": "No figure of the heat soak: its course was not recorded", "mismatch": "so how short an event either can be trusted with",
 		"joule-curve": "so what a batch saves is not known", "faults": "No fault was recorded",

@@ -33,6 +33,8 @@ type Fixture struct {
 	Baseline  map[string]any
 	IdlePower []float64 // of the baseline's samples, W
 	Soak      *record.Soak
+	Warming   []*record.Soak  // before Soak
+	Further   []record.Record // after the attributed events and their summaries
 	Sensor    map[string]any
 
 	Files   map[string]string // further files, or other contents
@@ -128,6 +130,56 @@ func New() *Fixture {
 	gpu.GPU, gpu.Channels = record.Some(0), nil
 	f.Poller = &record.Poller{Overall: stats, GPUs: []record.PollerStats{gpu}}
 	return f
+}
+
+// Full is the run that stands with all that can be recorded of one: the course of
+// the soak, two levels of idle power, the counter beside integrated power, a fit
+// over batch sizes, what memory is made of, and some gaps too short to matter.
+func Full() *Fixture {
+	f := New()
+	for i := range 65 {
+		s := float64(10 * i)
+		f.Warming = append(f.Warming, &record.Soak{
+			TimeNS: record.Some(at(s / 20)), State: "warming", DurationS: s, TempC: record.Some(math.Round(62 - 21*math.Exp(-s/150))),
+			WindowS: record.Some(math.Min(s, 300)), SlopeCPerMin: record.Some(8.4 * math.Exp(-s/150)), SlopeCI95: record.Some(0.4),
+		})
+	}
+	f.Soak.PredictedC, f.Soak.PredictedLowC, f.Soak.PredictedHighC = record.Some(62.4), record.Some(61.8), record.Some(63.1)
+	f.Baseline["mixture"] = map[string]any{
+		"verdict": "two_levels", "low_weight": 0.5, "low_weight_se": 0.01, "low_watts": IdleW - 0.5, "low_sigma_watts": 0.05, "high_watts": IdleW + 0.5, "high_sigma_watts": 0.05,
+	}
+	driver := f.Sensor["gpus"].([]any)[0].(map[string]any)["channels"].(map[string]any)["driver"].(map[string]any)
+	driver["window_ms_ci95"], driver["lag_ms_ci95"] = []float64{18, 22}, []float64{10, 15}
+	for i, e := range f.Events {
+		j := e.Energy
+		j.CI95J = record.Some(2 + 0.01*j.Joules.V)
+		j.IntegratedJ, j.CounterJ = j.Joules, record.Some(j.Joules.V*(1+0.03/e.Duration()+0.001*float64(i)))
+	}
+	for _, phase := range []string{"prefill", "decode"} {
+		f.Further = append(f.Further, &record.Summary{Phase: phase, Model: "gpt2", Over: "batch_size", Method: record.ChannelDriver, JouleCurve: &record.JouleCurve{
+			BatchSizes: []int{1, 2, 4}, StepJ: record.Some(9.375), StepCI95J: record.Some(0.1), TokenJ: record.Some(0.001), TokenCI95J: record.Some(0.01),
+			Fit: record.Fit{Observations: 3, Designs: 3},
+		}})
+	}
+	f.Further = append(f.Further, &record.Agreement{Channel: record.ChannelDriver, Verdict: "agree", MismatchCS: record.Some(0.03), MismatchEpsilon: record.Some(0.001), Events: 12})
+	f.Files["vram.json"] = `{"gpus":[{"gpu":0,"cliff":[{"model":"gpt2-xl","batch_size":1,"window":1024,"limit":"architecture","max_context":1024,"total_mb":141000,"free_mb":140000,
+"predicted":{"need":{}},"peak":{"context":1024,"weights_mb":2971,"kv_mb":300,"activations_mb":35,"overhead_mb":2,"model_mb":3308,"before_mb":1144,"cuda_context_mb":529,"free_mb":136548},"recovery":{"out_of_memory":true,"works":true}},
+{"model":"llama-3.1-8b","batch_size":64,"window":131072,"limit":"capacity","max_context":15730,"total_mb":141000,"free_mb":140000,
+"predicted":{"need":{}},"peak":{"context":15730,"weights_mb":15317,"kv_mb":122840,"activations_mb":948,"overhead_mb":3,"model_mb":139108,"before_mb":1144,"cuda_context_mb":529,"free_mb":748},"recovery":{"out_of_memory":true,"works":true}}]}]}`
+	f.Samples[150].ThrottleReasons = record.Some(uint64(4))
+	for i, s := range f.Samples {
+		s.SMClockMHz = record.Some(int64(1980 - 15*(i/100)))
+		s.VRAMUsedMB = record.Some(4096 + 1000*float64(i/50))
+	}
+	return f
+}
+
+func (f *Fixture) soak() []record.Record {
+	var all []record.Record
+	for _, s := range f.Warming {
+		all = append(all, s)
+	}
+	return append(all, f.Soak)
 }
 
 // Broken is a run in which everything is wrong that can be: gaps, failed and stale
@@ -304,7 +356,7 @@ func (f *Fixture) FS() (fstest.MapFS, error) {
 		"events.ndjson":           closed(f.EventsHeader, bare),
 		"generation_events.jsonl": closed(f.EventsHeader, f.attributed()),
 		"baseline_trace.ndjson":   closed(f.Header, idle),
-		"soak.ndjson":             closed(f.Header, []record.Record{f.Soak}),
+		"soak.ndjson":             closed(f.Header, f.soak()),
 	} {
 		b, err := ndjson(records)
 		put(name, b, err)
@@ -360,7 +412,7 @@ func (f *Fixture) attributed() []record.Record {
 	for _, k := range order {
 		out = append(out, sums[k])
 	}
-	return out
+	return append(out, f.Further...)
 }
 
 // closed is a whole stream of records.
