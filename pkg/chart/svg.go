@@ -23,7 +23,7 @@ const (
 	under           = 40.0       // for the numbers and the name of the horizontal one
 	bareUnder       = 8.0
 	usual, usualLow = 220.0, 180.0 // heights of a plot, wide and narrow
-	letter          = 6.7          // width of a usual letter
+	letter          = 7.4          // width of a usual letter, in a wide face
 	row             = 18.0         // height of a row of the legend
 )
 

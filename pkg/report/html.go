@@ -84,7 +84,7 @@ func (r *Run) HTML(w io.Writer) error {
 		s := &d.Sections[len(d.Sections)-1]
 		s.Parts = append(s.Parts, p)
 	}
-	ids := map[string]bool{}
+	ids, labels := map[string]bool{}, map[string]int{}
 	for _, k := range r.compose().parts {
 		switch {
 		case k.title != "":
@@ -109,7 +109,11 @@ func (r *Run) HTML(w io.Writer) error {
 		case k.words != "":
 			add(piece{Words: k.words})
 		case k.table != nil:
-			add(piece{Table: k.table.html(label)})
+			name := label + ", table"
+			if labels[name]++; labels[name] > 1 {
+				name = fmt.Sprintf("%s %d", name, labels[name])
+			}
+			add(piece{Table: k.table.html(name)})
 		case k.figure != nil:
 			f, err := drawing(k.figure)
 			if err != nil {
