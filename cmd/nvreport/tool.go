@@ -19,10 +19,15 @@ func tool() *cli.Tool {
 		Name:     "nvreport",
 		Usage:    "judge a run directory and report on it",
 		Synopsis: "[check] RUN_DIR",
-		Long: `Reads what a run directory holds and writes report.md, for people, and
-run_metadata.json, for programs, into it. The report begins with what the run
-cost, whether that can be believed and what to do next; every figure in it says
-which file it was computed from, and every verdict what was asked.
+		Long: `Reads what a run directory holds and writes report.html and report.md, for
+people, and run_metadata.json, for programs, into it. All three say the same. The
+report begins with what the numbers can be used for, the three that matter and
+what to do first; every figure in it says which file it was computed from, and
+every verdict what was asked.
+
+report.html is one file that opens from disk without network, by day and by night,
+on a telephone and on paper. Its figures are also figures/NAME.svg, each with its
+data beside it as figures/NAME.csv.
 
 A run directory holds the trace (trace.ndjson or trace.arrow, also .zst or .gz,
 or power_trace.csv), events.ndjson, generation_events.jsonl (nvattrib's
@@ -34,7 +39,7 @@ nvreport check writes nothing into the directory. It judges TR122's guarantee
 contract (§10.7), invariants (§2) and operational checklist (§10.4) and ends
 with status 3 when a check fails or one of these cannot be judged.`,
 		Examples: `# the report of a run
-nvreport runs/20251225_190610
+nvreport runs/20251225_190610 && xdg-open runs/20251225_190610/report.html
 # may these numbers be published?
 nvreport check runs/20251225_190610
 # for a program: ids of the checks in the way
