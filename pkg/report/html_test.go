@@ -9,6 +9,7 @@ import (
 	"html"
 	"io"
 	"math"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -38,10 +39,13 @@ var (
 // shown is what a piece of a page says.
 func shown(page string) string { return html.UnescapeString(tags.ReplaceAllString(page, "")) }
 
-// htmlRows are the rows of all tables, by their headings.
+// htmlRows are the rows of all tables with verdicts, by their headings.
 func htmlRows(page string) (rows []map[string]string) {
 	for _, row := range strings.Split(page, "<tr>")[1:] {
 		row, _, _ = strings.Cut(row, "</tr>")
+		if !strings.Contains(row, `class="verdict`) {
+			continue
+		}
 		m := map[string]string{}
 		for _, c := range cells.FindAllStringSubmatch(row, -1) {
 			m[html.UnescapeString(c[1])] = shown(c[2])
@@ -89,7 +93,16 @@ func agree(t *testing.T, r *Run) {
 	if err := r.Verdicts(&list); err != nil {
 		t.Fatal(err)
 	}
+	listed := map[string]string{}
+	for _, l := range strings.Split(list.String(), "\n") {
+		if verdict, rest, ok := strings.Cut(l, "  "); ok {
+			listed[strings.Fields(rest)[0]] = verdict
+		}
+	}
 	page, md := htmlOf(t, r), markdown(t, r)
+	_, front, _ := strings.Cut(page, "<main")
+	front, _, _ = strings.Cut(front, "<nav")
+	front = shown(front)
 	inPage, inText := htmlRows(page), markdownRows(md)
 	var m struct {
 		Checks       []Check
@@ -123,7 +136,7 @@ func agree(t *testing.T, r *Run) {
 		same("html "+c.ID, all(inPage, "Check", c.ID, "Verdict"), want)
 		same("markdown "+c.ID, all(inText, "Check", c.ID, "Verdict"), want)
 		same("metadata "+c.ID, []string{m.Checks[i].ID + string(m.Checks[i].Verdict)}, c.ID+want)
-		same("check "+c.ID, regexp.MustCompile(`(?m)^`+want+` +`+c.ID+` `).FindAllString(list.String(), 1), regexp.MustCompile(`(?m)^`+want+` +`+c.ID+` `).FindString(list.String()))
+		same("check "+c.ID, []string{listed[c.ID]}, want)
 	}
 	for i, c := range r.Claims {
 		same("html "+c.Title, all(inPage, "Claim", c.Title, "Status"), string(c.Status))
@@ -136,7 +149,7 @@ func agree(t *testing.T, r *Run) {
 		same("markdown "+c.Title, all(inText, "Use", c.Title, "Can it be used"), want)
 		same("metadata "+c.Title, []string{string(m.Uses[i].Status)}, string(c.Status))
 	}
-	for _, f := range []struct{ form, text string }{{"html", shown(page)}, {"markdown", md}, {"metadata", m.Front.Answer}} {
+	for _, f := range []struct{ form, text string }{{"html", front}, {"markdown", md}, {"metadata", m.Front.Answer}} {
 		if !strings.Contains(f.text, r.Front.Answer) {
 			t.Errorf("%s does not say %q", f.form, r.Front.Answer)
 		}
@@ -145,7 +158,7 @@ func agree(t *testing.T, r *Run) {
 		t.Errorf("metadata: stands %t, use %s", m.Stands, m.Front.Use)
 	}
 	for _, k := range r.Front.Figures {
-		if !strings.Contains(shown(page), k.Name+k.Value) {
+		if !strings.Contains(front, k.Name+k.Value) {
 			t.Errorf("html does not say %s %s", k.Name, k.Value)
 		}
 	}
@@ -249,6 +262,24 @@ func TestNotDrawn(t *testing.T) {
 	} {
 		if strings.Contains(page, `figure-`+name+`"`) || !strings.Contains(shown(page), why) || !strings.Contains(md, why) {
 			t.Errorf("%s: the report does not say %q", name, why)
+		}
+	}
+}
+
+// docs/format.md has the columns of every figure's data.
+func TestColumnsAreDocumented(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../docs/format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range mustRead(t, directory(t, reporttest.Full())).Figures {
+		row := regexp.MustCompile("(?m)^\\| `" + f.Name + "` .*$").FindString(string(b))
+		if f.Name == "memory" {
+			row = strings.Replace(row, "as `power`", "`"+strings.Join(f.Heads, "`, `")+"`", 1)
+		}
+		if !strings.HasSuffix(row, "| `"+strings.Join(f.Heads, "`, `")+"` |") {
+			t.Errorf("%s has %q, docs/format.md %q", f.Name, f.Heads, row)
 		}
 	}
 }
@@ -372,7 +403,7 @@ func TestPageWithoutFiles(t *testing.T) {
 		}
 	}
 	r := mustRead(t, fstest.MapFS{"baseline.json": all["baseline.json"]})
-	if page := shown(htmlOf(t, r)); len(r.Figures) > 0 || !strings.Contains(page, "Not measured: no trace.ndjson.") {
+	if page := shown(htmlOf(t, r)); len(r.Figures) > 0 || !strings.Contains(page, "Not measured: no trace.ndjson: power, temperature and clocks were not measured. ") {
 		t.Errorf("%d figures of a baseline alone", len(r.Figures))
 	}
 }

@@ -126,9 +126,9 @@ func (r *Run) faults(p *page) {
 	p.figure(r, "faults")
 }
 
-// unmeasured says that a part is missing because a file is.
+// unmeasured says that a part is missing because a file is, and why that matters.
 func (p *page) unmeasured(k kind) {
-	p.say("Not measured: no %s. %s.", code(k.name()), sentence(contents[k].how))
+	p.say("Not measured: no %s: %s. %s.", code(k.name()), contents[k].why, sentence(contents[k].how))
 }
 
 // sentence begins with a capital letter.
