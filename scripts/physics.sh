@@ -48,7 +48,7 @@ fi
 
 mkdir -p "$dir"
 artifacts=(trace.ndjson.zst events.ndjson baseline.json baseline_trace.ndjson.zst sensor.json generation_events.jsonl
-  soak.ndjson vram.json run_metadata.json report.md gpu.sim)
+  soak.ndjson vram.json run_metadata.json report.md report.html gpu.sim)
 for f in "${artifacts[@]}"; do
   [ -e "$dir/$f" ] || continue
   [ "$force" = yes ] || refuse "$dir has a run already ($f); --force replaces it"
@@ -150,7 +150,7 @@ analyse nvreport check "$dir"
 
 # 3. What a reader wants first.
 sed -n '1,/^## /{/^## /!p}' "$dir/report.md"
-echo "physics: the report is $dir/report.md"
+echo "physics: the report is $dir/report.html, and as text $dir/report.md"
 if [ "$quick" = yes ]; then
   echo "physics: this was a rehearsal, too short for a baseline and an equilibrium; without --quick it takes half an hour"
 elif [ "$stands" = no ]; then

@@ -174,7 +174,7 @@ func (c *canvas) panel(p *Panel, y float64) float64 {
 	xs, ys := extent(p)
 	indent := left
 	for _, name := range p.Y.Categories {
-		indent = max(indent, min(c.width/3, letter*float64(utf8.RuneCountInString(name))+12))
+		indent = max(indent, min(0.42*c.width, letter*float64(utf8.RuneCountInString(name))+12))
 	}
 	box := plot{
 		x: newScale(p.X, xs, indent, c.width-right), y: newScale(p.Y, ys, y+over+high, y+over),

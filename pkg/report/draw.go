@@ -693,6 +693,13 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 		n                int
 		sum, least, most float64
 	}
+	// A decode looks back on the prompt of its request.
+	prompts := map[string]int64{}
+	for i := range r.Events {
+		if e := &r.Events[i]; e.RequestID != "" && e.InputTokens.V > prompts[e.RequestID] {
+			prompts[e.RequestID] = e.InputTokens.V
+		}
+	}
 	cells := map[key]*cell{}
 	for i := range r.Events {
 		e := &r.Events[i]
@@ -702,7 +709,7 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 		}
 		v := e.Energy.JoulesPerToken.V
 		k := key{e.Phase, e.Model, b, 0}
-		if n, ok := e.InputTokens.Get(); ok {
+		if n := e.InputTokens.Or(prompts[e.RequestID]); n > 0 {
 			k.context = int64(math.Round(float64(n) / float64(b)))
 		}
 		c := cells[k]
@@ -962,7 +969,7 @@ func (r *Run) drawClock() (*chart.Figure, string) {
 		return nil, "No figure of clock against temperature: the samples do not have both, so a clock that falls with heat cannot be seen."
 	}
 	return &chart.Figure{
-		Title: "Clock against temperature", Desc: strings.Join(said, ". ") + ". The darker, the more samples.", Panels: panels,
+		Title: "Clock against temperature", Desc: strings.Join(said, ". ") + ". The stronger the colour, the more samples.", Panels: panels,
 		Heads: []string{"gpu", "temp_c", "sm_clock_from_mhz", "sm_clock_until_mhz", "samples"},
 		Rows: func(yield func(...string)) {
 			for _, gpu := range r.pictured() {

@@ -52,7 +52,7 @@ func (r *Run) forFront() *Front {
 	switch {
 	case whole.Status == Validated && phase.Status == Validated && single.Status == Validated:
 		f.Use, f.Answer = Billing, "These numbers can be used for billing."
-		why = append(why, "The energy of the run, of its phases and of its events of 1 s or longer stands")
+		why = append(why, "The energy of the run, of its phases and of its events of 1 s or longer stands, by the board's own sensor")
 		lacking(r.Uses[2], r.Uses[4])
 	case holds(whole) || holds(phase):
 		f.Use, f.Answer = Analysis, "These numbers can be used for analysis, not for billing."

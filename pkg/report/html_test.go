@@ -348,7 +348,7 @@ func TestFront(t *testing.T) {
 		use    string
 		says   string
 	}{
-		{"whole", func(*reporttest.Fixture) {}, Billing, "stands."},
+		{"whole", func(*reporttest.Fixture) {}, Billing, "stands, by the board's own sensor."},
 		{"without a baseline", func(f *reporttest.Fixture) { f.Without = []string{"baseline.json"} }, Billing, "Energy above idle: no baseline.json"},
 		{"an estimate", func(f *reporttest.Fixture) { f.First("decode").Energy.Tier = "estimate" }, Analysis, "estimate"},
 		{"a gap", func(f *reporttest.Fixture) { f.Lose(100, 110) }, Analysis, "spacing"},

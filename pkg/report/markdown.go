@@ -668,11 +668,27 @@ func (r *Run) configuration(p *page) {
 		row(name("shutdown"), unit(g.TempShutdownC, "°C"))
 		row(name("MIG"), onOff(g.MIG))
 		row(name("persistence"), onOff(g.Persistence))
+		row(name("bus"), code(g.PCI))
+	}
+	for _, b := range r.Baselines {
+		if c := b.Conditions; c != nil {
+			name := func(field string) string { return fmt.Sprintf("GPU %d %s when idle", b.GPU, field) }
+			row(name("SM clock"), megahertz(c.SMClockMHz))
+			row(name("memory clock"), megahertz(c.MemClockMHz))
+			row(name("performance state"), optionalCount(c.PState))
+		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(h.Config)) {
 		row("asked: "+code(key), code(fmt.Sprint(h.Config[key])))
 	}
 	p.table(t)
+}
+
+func megahertz(o record.Opt[int64]) string {
+	if v, ok := o.Get(); ok {
+		return count(v) + " MHz"
+	}
+	return absent
 }
 
 func onOff(o record.Opt[bool]) string {
