@@ -200,7 +200,7 @@ func FuzzImage(f *testing.F) {
 	f.Add(1.0, 2.0, -3.0, 4.0, false, uint8(0))
 	f.Add(0.0, 0.0, 0.0, 0.0, true, uint8(1))
 	f.Add(1e308, -1e308, 1e-320, math.Inf(1), true, uint8(4))
-	f.Add(math.NaN(), 1e300, 1e-300, -0.0, false, uint8(6))
+	f.Add(math.NaN(), 1e300, 1e-300, math.Copysign(0, -1), false, uint8(6))
 	f.Fuzz(func(t *testing.T, a, b, c, d float64, log bool, kind uint8) {
 		m := Mark{Kind: Kind(kind) % (Area + 1), Series: 1, X: []float64{a, b, c}, X1: []float64{b, c, d}, Y: []float64{c, d, a}, Lo: []float64{d, a, b}, Hi: []float64{a, c, d}}
 		svg := draw(t, &Figure{Name: "f", Panels: []Panel{{X: Axis{Log: log}, Y: Axis{Log: log}, Marks: []Mark{m}}}}, Narrow)
