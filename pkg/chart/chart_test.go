@@ -120,13 +120,18 @@ func TestSpikesStay(t *testing.T) {
 	}
 }
 
-// What has a least and a most is drawn down to the one and up to the other.
+// What has a least and a most is drawn down to the one and up to the other, and its
+// mean over that.
 func TestEnvelope(t *testing.T) {
 	t.Parallel()
 	m := Mark{Kind: Line, Series: 1, X: []float64{0, 1, 2}, Y: []float64{5, 5, 5}, Lo: []float64{5, 0, 5}, Hi: []float64{5, 10, 5}}
-	_, y := points(draw(t, &Figure{Panels: []Panel{{Y: Axis{Fixed: true, Hi: 10}, Marks: []Mark{m}}}}, Wide), "l s1")
+	svg := draw(t, &Figure{Panels: []Panel{{Y: Axis{Fixed: true, Hi: 10}, Marks: []Mark{m}}}}, Wide)
+	_, y := points(svg, "l e s1")
 	if slices.Min(y) != over || slices.Max(y) != over+usual {
 		t.Errorf("points at %v", y)
+	}
+	if _, y := points(svg, "l s1"); slices.Min(y) != over+usual/2 || slices.Max(y) != over+usual/2 || len(y) != 3 {
+		t.Errorf("means at %v", y)
 	}
 }
 

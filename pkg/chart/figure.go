@@ -112,6 +112,7 @@ const Style = `.fig{--f-ink:#1b1f24;--f-muted:#59636e;--f-grid:#d8dee4;--f-groun
 .fig .a{stroke:var(--f-muted);stroke-width:1;fill:none;shape-rendering:crispEdges}
 .fig .s0{--c:var(--f-muted)}.fig .s1{--c:var(--f-1)}.fig .s2{--c:var(--f-2)}.fig .s3{--c:var(--f-3)}.fig .s4{--c:var(--f-4)}.fig .s5{--c:var(--f-5)}.fig .s6{--c:var(--f-6)}
 .fig .l{stroke:var(--c);stroke-width:1.25;fill:none;stroke-linejoin:round}
+.fig .e{stroke-opacity:.5}
 .fig .d{stroke-dasharray:6 3}
 .fig .w{stroke:var(--c);stroke-width:1;fill:none}
 .fig .p{stroke:var(--c);stroke-width:1.25;fill:var(--c)}

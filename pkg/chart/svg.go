@@ -347,47 +347,24 @@ func move(i int) string {
 }
 
 // line draws a line. Where several points fall into one column of pixels, it goes
-// down to the least and up to the most of them.
+// down to the least and up to the most of them. Of what has a least and a most
+// itself, the means are drawn over that, so that they are seen where it is dense.
 func (c *canvas) line(m *Mark, box *plot) {
-	var d strings.Builder
-	broken := true
-	to := func(x, y float64) {
-		if broken {
-			fmt.Fprintf(&d, "M%s %s", num(x), num(y))
-		} else {
-			fmt.Fprintf(&d, "L%s %s", num(x), num(y))
-		}
-		broken = false
-	}
-	var column, first, last, least, most float64
-	var n int
+	outer, mean := &path{}, &path{}
+	var of column
 	flush := func() {
-		if n == 0 {
-			return
+		if of.n > 0 {
+			outer.column(&of)
+			mean.to(of.x, of.sum/float64(of.n))
+			of = column{}
 		}
-		to(column, first)
-		if most-least > 0.05 {
-			if last < first {
-				to(column, most)
-				to(column, least)
-			} else {
-				to(column, least)
-				to(column, most)
-			}
-			to(column, last)
-		} else if broken {
-			to(column+0.1, first)
-		}
-		n = 0
 	}
 	for i := range m.X {
 		x, y := box.x.clamp(m.X[i]), box.y.clamp(m.Y[i])
 		if !finite(x) || !finite(y) {
 			flush()
-			if !broken && strings.LastIndexByte(d.String(), 'M') == strings.LastIndexAny(d.String(), "ML") {
-				d.WriteString("h.5") // a point by itself
-			}
-			broken = true
+			outer.lift()
+			mean.lift()
 			continue
 		}
 		lo, hi := y, y
@@ -398,19 +375,78 @@ func (c *canvas) line(m *Mark, box *plot) {
 				lo, hi = y, y
 			}
 		}
-		if n > 0 && x-column >= 0.7 {
+		if of.n > 0 && x-of.x >= 0.7 {
 			flush()
 		}
-		if n == 0 {
-			column, first, least, most = x, y, lo, hi
-		}
-		n++
-		last, least, most = y, min(least, lo), max(most, hi)
+		of.add(x, y, lo, hi)
 	}
 	flush()
-	if d.Len() > 0 {
-		c.put(`<path class="%s s%d" d="%s"/>`+"\n", stroke(m), m.Series, d.String())
+	outer.lift()
+	mean.lift()
+	class := stroke(m)
+	if m.Lo != nil {
+		class += " e"
 	}
+	if outer.Len() > 0 {
+		c.put(`<path class="%s s%d" d="%s"/>`+"\n", class, m.Series, outer.String())
+	}
+	if m.Lo != nil && mean.Len() > 0 {
+		c.put(`<path class="%s s%d" d="%s"/>`+"\n", stroke(m), m.Series, mean.String())
+	}
+}
+
+// column is what falls into one column of pixels.
+type column struct {
+	x, first, last, least, most, sum float64
+	n                                int
+}
+
+func (k *column) add(x, y, lo, hi float64) {
+	if k.n == 0 {
+		*k = column{x: x, first: y, least: lo, most: hi}
+	}
+	k.n++
+	k.sum += y
+	k.last, k.least, k.most = y, min(k.least, lo), max(k.most, hi)
+}
+
+// path is a line in the making.
+type path struct {
+	strings.Builder
+	points int // since the pen was put down
+}
+
+func (p *path) to(x, y float64) {
+	command := "L"
+	if p.points == 0 {
+		command = "M"
+	}
+	p.points++
+	p.WriteString(command + num(x) + " " + num(y))
+}
+
+// lift ends a stretch of the line; one of a single point is drawn as a dot.
+func (p *path) lift() {
+	if p.points == 1 {
+		p.WriteString("h.5")
+	}
+	p.points = 0
+}
+
+// column goes through all that a column holds.
+func (p *path) column(k *column) {
+	p.to(k.x, k.first)
+	if k.most-k.least <= 0.05 {
+		return
+	}
+	if k.last < k.first {
+		p.to(k.x, k.most)
+		p.to(k.x, k.least)
+	} else {
+		p.to(k.x, k.least)
+		p.to(k.x, k.most)
+	}
+	p.to(k.x, k.last)
 }
 
 func (c *canvas) point(m *Mark, x, y float64) {

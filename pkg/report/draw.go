@@ -227,7 +227,7 @@ func (r *Run) drawPower() (*chart.Figure, string) {
 	if len(said) == 0 {
 		return nil, "No figure of power over the run: the trace has neither power nor temperature."
 	}
-	f.Desc = fmt.Sprintf("Over %s, %s. Shaded are %s. %s without valid samples.", span(t.Seconds()), strings.Join(said, ", "), cmp.Or(strings.Join(names, ", "), "no events"), plural(gaps, "gap"))
+	f.Desc = fmt.Sprintf("Over %s, %s. The line is the mean of each column, its paler part goes from the least to the most. Shaded are %s. %s without valid samples.", span(t.Seconds()), strings.Join(said, ", "), cmp.Or(strings.Join(names, ", "), "no events"), plural(gaps, "gap"))
 	power.X.Bare = true
 	f.Panels = []chart.Panel{power, temp}
 	if p := t.pictures[r.pictured()[0]]; p.temp.n == 0 {
