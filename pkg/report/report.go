@@ -52,15 +52,14 @@ type Run struct {
 	Uses      []Claim
 	Decisions []Decision
 	Front     *Front
-	Figures   []*chart.Figure // those for which there are data
-	State     string          // completed | aborted | timeout
-	EndReason string          // equilibrium, thermal_trip, timeout, interrupted, no_trace, trace_cut, poller_degraded or end_of_trace
+	Figures   []*chart.Figure   // those for which there are data
+	undrawn   map[string]string // why a figure is missing
+	warm      map[int]*warming  // by GPU, the course of the heat soak
+	State     string            // completed | aborted | timeout
+	EndReason string            // equilibrium, thermal_trip, timeout, interrupted, no_trace, trace_cut, poller_degraded or end_of_trace
 
 	files [len(contents)]string // name of each kind of file here; empty: missing
 	idle  map[int]*idleMean     // by GPU, of the samples of the baseline
-	warm  map[int]*warming      // by GPU, the course of the heat soak
-
-	undrawn map[string]string // why a figure is missing
 }
 
 // problemsShown is how many bad lines of one file are told one by one.
