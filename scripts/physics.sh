@@ -48,7 +48,7 @@ fi
 
 mkdir -p "$dir"
 artifacts=(trace.ndjson.zst events.ndjson baseline.json baseline_trace.ndjson.zst sensor.json generation_events.jsonl
-  soak.ndjson vram.json run_metadata.json report.md report.html gpu.sim)
+  soak.ndjson vram.json run_metadata.json report.md gpu.sim)
 for f in "${artifacts[@]}"; do
   [ -e "$dir/$f" ] || continue
   [ "$force" = yes ] || refuse "$dir has a run already ($f); --force replaces it"
