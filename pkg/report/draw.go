@@ -1079,6 +1079,9 @@ func (r *Run) drawFaults() (*chart.Figure, string) {
 		}
 	}
 	origin := r.Trace.FirstNS
+	for _, name := range slices.Sorted(maps.Keys(r.Trace.markers)) {
+		faults = append(faults, fault{"marked " + cmp.Or(plain(name), "without a name"), r.Trace.markers[name]})
+	}
 	refused := &lane{}
 	for i := range r.Events {
 		e := &r.Events[i]
@@ -1102,6 +1105,11 @@ func (r *Run) drawFaults() (*chart.Figure, string) {
 	}
 	if trips.times > 0 {
 		faults = append(faults, fault{"thermal trip", trips})
+	}
+	if r.Trace.Cut != "" {
+		cut := &lane{}
+		cut.mark(origin, r.Trace.LastNS, r.Trace.LastNS)
+		faults = append(faults, fault{"the trace was cut", cut})
 	}
 	if len(faults) == 0 {
 		return nil, "No fault was recorded: no gap, no failed or suspect reading, no dropped tick, no slowdown."

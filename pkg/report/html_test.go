@@ -310,11 +310,43 @@ func TestFaultsAreDrawn(t *testing.T) {
 		found[row[0]] = append(found[row[0]], at)
 	}
 	for fault, from := range map[string]float64{
-		"gap between samples": 9.9, "dropped ticks": 9.9, "failed reading": 20, "below 5 W": 15, "slowed down": 6, "counter went back": 23.98, "event with gaps or no data": 22,
+		"gap between samples": 9.9, "dropped ticks": 9.9, "failed reading": 20, "below 5 W": 15, "slowed down": 6, "counter went back": 23.98, "counter not read": 14, "marked clock_set": 12, "the trace was cut": 39.98, "event with gaps or no data": 22,
 	} {
 		if at := found[fault]; len(at) == 0 || math.Abs(at[0]-from) > 0.05 {
 			t.Errorf("%s from %v, want %g", fault, at, from)
 		}
+	}
+}
+
+// A hole in the driver's buffer is one of its own: the samples may have none.
+func TestHoleIsDrawn(t *testing.T) {
+	t.Parallel()
+	f := reporttest.New()
+	f.Power = slices.Delete(f.Power, 500, 600)
+	rows := rowsOf(t, mustRead(t, directory(t, f)), "faults")
+	if len(rows) != 1 || rows[0][0] != "hole in the driver's buffer" || !strings.HasPrefix(rows[0][1], "9.9") {
+		t.Errorf("%q", rows)
+	}
+}
+
+// Many events make a long file of data and no long page.
+func TestPageStaysSmall(t *testing.T) {
+	t.Parallel()
+	f := reporttest.New()
+	for i := range 20_000 {
+		e := *f.Events[1+i%11]
+		e.ID = strconv.Itoa(i)
+		e.StartNS += int64(i) * 1e6
+		e.EndNS += int64(i) * 1e6
+		f.Events = append(f.Events, &e)
+	}
+	f.Without = []string{"trace.ndjson"}
+	r := mustRead(t, directory(t, f))
+	if n := len(htmlOf(t, r)); n > 1e6 {
+		t.Errorf("the page has %d bytes", n)
+	}
+	if n := len(rowsOf(t, r, "events")); n != 20_012 {
+		t.Errorf("%d events in the data", n)
 	}
 }
 

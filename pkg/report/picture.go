@@ -22,7 +22,8 @@ type picture struct {
 	heat                          map[heatCell]int64
 	lanes                         [len(laneNames)]lane
 	tick, tickNS, validNS, readNS record.Opt[int64]
-	counter                       record.Opt[int64]
+	counter, driverNS             record.Opt[int64]
+	gapNS                         int64 // a longer spacing is a gap
 	rise                          *fold
 }
 
@@ -34,13 +35,15 @@ const (
 	laneFloor
 	laneBack
 	laneCounter
+	laneUncounted
+	laneHole
 	laneSlow
 	laneCap
 )
 
 var laneNames = [...]string{
 	laneGap: "gap between samples", laneDropped: "dropped ticks", laneFailed: "failed reading", laneFloor: "below 5 W", laneBack: "time went back",
-	laneCounter: "counter went back", laneSlow: "slowed down", laneCap: "at the power limit",
+	laneCounter: "counter went back", laneUncounted: "counter not read", laneHole: "hole in the driver's buffer", laneSlow: "slowed down", laneCap: "at the power limit",
 }
 
 // heatCell is a temperature and a clock, to what they are counted by.
@@ -60,7 +63,7 @@ const (
 
 func newPicture(events []record.Event, gpu int, startNS int64, gap time.Duration) *picture {
 	return &picture{
-		startNS: startNS,
+		startNS: startNS, gapNS: gap.Nanoseconds(),
 		power: map[string]*envelope{
 			record.ChannelPower: {gapNS: gap.Nanoseconds()}, record.ChannelInstant: {gapNS: gap.Nanoseconds()}, record.ChannelDriver: {gapNS: gap.Nanoseconds()},
 			record.ChannelAverage: {gapNS: gap.Nanoseconds()},
@@ -151,12 +154,20 @@ func (p *picture) driver(s *record.Power) {
 	if p == nil {
 		return
 	}
+	if last, before := p.driverNS.Get(); before && s.TimeNS-last > p.gapNS {
+		p.note(laneHole, last, s.TimeNS)
+	}
+	p.driverNS = record.Some(s.TimeNS)
 	p.watts(record.ChannelDriver, s.TimeNS, record.Some(s.PowerW))
 }
 
 func (p *picture) count(c *record.Counter) {
+	if p == nil {
+		return
+	}
 	mJ, ok := c.EnergyMilliJ.Get()
-	if !ok || p == nil {
+	if !ok {
+		p.note(laneUncounted, c.TimeNS, c.TimeNS)
 		return
 	}
 	if last, before := p.counter.Get(); before && mJ < last {

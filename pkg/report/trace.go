@@ -32,6 +32,7 @@ type Trace struct {
 
 	averages bool             // the samples have field 185
 	pictures map[int]*picture // of the first GPUs, to be drawn
+	markers  map[string]*lane // what the poller marked, as a clock that was set
 }
 
 // Seconds is the time from the trace's first record to its last.
@@ -133,6 +134,9 @@ type pass struct {
 // lastNS is a time that no clock comes to, from which sums do not overflow.
 const lastNS = math.MaxInt64 / 2
 
+// markersKept is how many kinds of marks in a trace are drawn.
+const markersKept = 16
+
 // maxGPUs is how many GPUs of a trace are believed.
 const maxGPUs = 1 << 12
 
@@ -143,7 +147,7 @@ func (r *Run) readTrace(dir fs.FS, header *record.Header) {
 		return
 	}
 	p := pass{
-		Trace:    &Trace{File: name, Header: header, Records: map[record.Kind]int64{}, pictures: map[int]*picture{}},
+		Trace:    &Trace{File: name, Header: header, Records: map[record.Kind]int64{}, pictures: map[int]*picture{}, markers: map[string]*lane{}},
 		limits:   r.Limits,
 		events:   r.Events,
 		gpus:     map[int]*GPU{},
@@ -205,6 +209,14 @@ func (p *pass) add(rec record.Record) {
 		}
 	case *record.Power:
 		p.picture(rec.GPU).driver(rec)
+	case *record.Marker:
+		if l := p.markers[rec.Name]; l != nil || len(p.markers) < markersKept {
+			if l == nil {
+				l = &lane{}
+				p.markers[rec.Name] = l
+			}
+			l.mark(p.FirstNS, rec.TimeNS, rec.TimeNS)
+		}
 	case *record.Counter:
 		if g := p.gpu(rec.GPU); g != nil {
 			g.count(rec)

@@ -24,6 +24,7 @@ type Fixture struct {
 	Samples []*record.Sample
 	Power   []*record.Power
 	Counter []*record.Counter
+	Markers []*record.Marker
 	Poller  *record.Poller // what the trace's end says; nil: nothing
 	Cut     bool           // no end record
 
@@ -208,6 +209,8 @@ func Broken() *Fixture {
 			s.TempC = record.Some(91.0)
 		}
 	}
+	f.Markers = []*record.Marker{{Name: "clock_set", TimeNS: at(12)}}
+	f.Counter[700].EnergyMilliJ, f.Counter[700].Error = record.Opt[int64]{}, "NVML_ERROR_UNKNOWN"
 	for _, c := range f.Counter[1200:] {
 		c.EnergyMilliJ.V -= 5e8
 	}
@@ -323,6 +326,9 @@ func (f *Fixture) trace() []record.Record {
 	}
 	for _, c := range f.Counter {
 		all = append(all, c)
+	}
+	for _, m := range f.Markers {
+		all = append(all, m)
 	}
 	slices.SortStableFunc(all, record.Compare)
 	all = slices.Insert(all, 0, record.Record(f.Header))
