@@ -34,12 +34,21 @@ const (
 	Useless  = "nothing"
 )
 
+// The places of what the answer goes by in uses.
+const (
+	useRun = iota
+	usePhase
+	useIdle
+	useEvent
+	useSteady
+)
+
 // forFront concludes what the run is good for from its uses: for billing, when
 // the energy of the run, of its phases and of its longer events all stand; for
 // analysis, when that of the run or of its phases does, if with a reservation.
 func (r *Run) forFront() *Front {
 	f := &Front{Figures: []KeyFigure{r.runFigure(), r.tokenFigure(), r.idleFigure()}}
-	whole, phase, single := r.Uses[0], r.Uses[1], r.Uses[3]
+	whole, phase, single := r.Uses[useRun], r.Uses[usePhase], r.Uses[useEvent]
 	holds := func(c Claim) bool { return c.Status == Validated || c.Status == Degraded }
 	var why []string
 	lacking := func(uses ...Claim) {
@@ -53,7 +62,7 @@ func (r *Run) forFront() *Front {
 	case whole.Status == Validated && phase.Status == Validated && single.Status == Validated:
 		f.Use, f.Answer = Billing, "These numbers can be used for billing."
 		why = append(why, "The energy of the run, of its phases and of its events of 1 s or longer stands, by the board's own sensor")
-		lacking(r.Uses[2], r.Uses[4])
+		lacking(r.Uses[useIdle], r.Uses[useSteady])
 	case holds(whole) || holds(phase):
 		f.Use, f.Answer = Analysis, "These numbers can be used for analysis, not for billing."
 		lacking(whole, phase, single)
@@ -65,6 +74,9 @@ func (r *Run) forFront() *Front {
 		f.Answer = "These numbers can be used for nothing: the device was simulated."
 		why = slices.Insert(why, 0, "Of a GPU they would be good for "+f.Use)
 		f.Use = Useless
+	}
+	if what := r.doubted(); what != "" {
+		why = append(why, "In all, "+what)
 	}
 	f.Because = strings.Join(why, ". ") + "."
 	f.First = r.first(whole, phase, single)

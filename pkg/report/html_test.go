@@ -409,6 +409,11 @@ func TestFront(t *testing.T) {
 			agree(t, r)
 		})
 	}
+	for i, title := range map[int]string{useRun: "Energy of the whole run", usePhase: "Mean energy of a phase", useIdle: "Energy above idle", useEvent: "Joules of a single event of 1 s or longer", useSteady: "Steady-state performance"} {
+		if uses[i].title != title {
+			t.Errorf("use %d is %q", i, uses[i].title)
+		}
+	}
 	// What to do first is about what stands in the way of the first use.
 	if r := mustRead(t, directory(t, reporttest.Broken())); !strings.Contains(r.Front.First, "run-energy") {
 		t.Errorf("first: %s", r.Front.First)

@@ -149,7 +149,8 @@ var channelNames = map[string]string{
 // useWords are what a claim's status means for one who wants to use a number.
 var useWords = map[Status]string{Validated: "yes", Degraded: "with care", Failed: "**no**", Open: "not judged"}
 
-func (r *Run) belief(p *page) {
+// doubted says how many checks are in the way, nothing where there is none.
+func (r *Run) doubted() string {
 	failed, open := 0, 0
 	for _, c := range r.Doubts() {
 		if c.Verdict == Fail {
@@ -165,10 +166,14 @@ func (r *Run) belief(p *page) {
 	if open > 0 {
 		what = append(what, plural(open, "check")+" could not be judged")
 	}
-	if len(what) == 0 {
+	return strings.Join(what, ", ")
+}
+
+func (r *Run) belief(p *page) {
+	if what := r.doubted(); what == "" {
 		p.say("**Can I believe it?** Yes, the run stands: every check of TR122's guarantees, invariants and checklist passed.")
 	} else {
-		p.say("**Can I believe it?** Not as a whole: %s. Of its numbers:", strings.Join(what, ", "))
+		p.say("**Can I believe it?** Not as a whole: %s. Of its numbers:", what)
 	}
 	t := columns("Use", "?Can it be used", "Because")
 	for _, u := range r.Uses {
