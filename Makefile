@@ -41,12 +41,15 @@ bin/gridloop: test/grid/gridloop.c
 study: build ## the whole study, on the GPU if there is one, else on a simulated one (OUT=runs/study)
 	@scripts/physics.sh --auto --quick --force $(OUT)
 
-# Python checks the arithmetic from outside, g++ runs the GPU kernels on the CPU; a
-# clean Debian has neither.
-setup: ## what the tests need besides Go: python3, git and g++
-	@for p in python3 git g++; do command -v $$p >/dev/null && continue; \
+# Python checks the arithmetic from outside, g++ runs the GPU kernels on the CPU,
+# Chromium opens the report and axe-core judges it; a clean Debian has none of them.
+setup: ## what the tests need besides Go: python3, git, g++, chromium and, by npm, axe-core
+	@for p in python3 git g++ chromium npm; do command -v $$p >/dev/null && continue; \
 	  [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  [ $$p = chromium ] && p='chromium fonts-dejavu-core'; \
 	  $$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$p; done
+	@[ test/page/node_modules/.package-lock.json -nt test/page/package-lock.json ] || \
+	  npm ci --prefix test/page --ignore-scripts --no-audit --no-fund --loglevel=error
 
 test: setup ## all tests
 	$(GO) test ./...

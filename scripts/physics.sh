@@ -185,7 +185,7 @@ analyse nvreport check "$dir"
 
 # 3. What a reader wants first.
 sed -n '1,/^## /{/^## /!p}' "$dir/report.md"
-echo "physics: the report is $dir/report.md"
+echo "physics: the report is $dir/report.html, and as text $dir/report.md"
 if [ "$quick" = yes ]; then
   echo "physics: this was a rehearsal, too short for a baseline and an equilibrium; without --quick it takes half an hour"
 elif [ "$stands" = no ]; then

@@ -15,9 +15,14 @@ func TestMain(m *testing.M) {
 
 func TestScript(t *testing.T) { clitest.Run(t) }
 
-// makeRun writes a run directory that stands: mkrun DIR.
+// makeRun writes a run directory that stands, or one in which everything is wrong:
+// mkrun DIR [broken].
 func makeRun() {
-	dir, err := reporttest.New().FS()
+	f := reporttest.New()
+	if len(os.Args) > 2 {
+		f = reporttest.Broken()
+	}
+	dir, err := f.FS()
 	if err == nil {
 		err = os.CopyFS(os.Args[1], dir)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -17,10 +18,15 @@ func tool() *cli.Tool {
 		Name:     "nvreport",
 		Usage:    "judge a run directory and report on it",
 		Synopsis: "[check|compare|assess] RUN_DIR...",
-		Long: `Reads what a run directory holds and writes report.md, for people, and
-run_metadata.json, for programs, into it. The report begins with what the run
-cost, whether that can be believed and what to do next; every figure in it says
-which file it was computed from, and every verdict what was asked.
+		Long: `Reads what a run directory holds and writes report.html and report.md, for
+people, and run_metadata.json, for programs, into it. All three say the same. The
+report begins with what the numbers can be used for, the three that matter and
+what to do first; every figure in it says which file it was computed from, and
+every verdict what was asked.
+
+report.html is one file that opens from disk without network, by day and by night,
+on a telephone and on paper. Its figures are also figures/NAME.svg, each with its
+data beside it as figures/NAME.csv.
 
 A run directory holds the trace (trace.ndjson or trace.arrow, also .zst or .gz,
 or power_trace.csv), events.ndjson, generation_events.jsonl (nvattrib's
@@ -37,7 +43,7 @@ nvreport compare holds runs against one another: hardware to choose from, or a
 build that may be worse. nvreport assess judges a recording of power that somebody
 else made.`,
 		Examples: `# the report of a run
-nvreport runs/20251225_190610
+nvreport runs/20251225_190610 && xdg-open runs/20251225_190610/report.html
 # may these numbers be published?
 nvreport check runs/20251225_190610
 # for a program: ids of the checks in the way
@@ -80,6 +86,7 @@ func write(c *cli.Context) error {
 		render func(io.Writer) error
 	}{
 		{"report.md", r.Markdown},
+		{"report.html", r.HTML},
 		{"run_metadata.json", r.Metadata},
 	} {
 		name := filepath.Join(dir, file.name)
@@ -87,6 +94,34 @@ func write(c *cli.Context) error {
 			return err
 		}
 		c.Infof("%s written", name)
+	}
+	return figures(r, filepath.Join(dir, "figures"))
+}
+
+// figures writes each figure with its data, and takes away those of an earlier
+// report that there are no data for any more.
+func figures(r *report.Run, dir string) error {
+	if len(r.Figures) > 0 {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	there := map[string]bool{}
+	for _, f := range r.Figures {
+		there[f.Name] = true
+		if err := errors.Join(replace(filepath.Join(dir, f.Name+".svg"), f.WriteFile), replace(filepath.Join(dir, f.Name+".csv"), f.WriteCSV)); err != nil {
+			return err
+		}
+	}
+	for _, name := range report.FigureNames() {
+		for _, ending := range []string{".svg", ".csv"} {
+			if there[name] {
+				continue
+			}
+			if err := os.Remove(filepath.Join(dir, name+ending)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -267,8 +267,8 @@ var flips = []flip{
 	{"no sensor test", func(f *reporttest.Fixture) { f.Without = []string{"sensor.json"} }, "instrument-response", NotJudged},
 }
 
-// Each fault changes the verdict of the check that watches for it, and with a
-// failed check the run does not stand.
+// Each fault changes the verdict of the check that watches for it, in every form of
+// the report, and with a failed check the run does not stand.
 func TestFlips(t *testing.T) {
 	t.Parallel()
 	for _, k := range flips {
@@ -291,6 +291,9 @@ func TestFlips(t *testing.T) {
 			doubted := slices.ContainsFunc(r.Doubts(), func(d Check) bool { return d.ID == k.id })
 			if want := c.Verdict == Fail || c.Verdict == NotJudged && asked; doubted != want {
 				t.Errorf("%s: in doubt %v, want %v", c.Verdict, doubted, want)
+			}
+			if !testing.Short() {
+				agree(t, r)
 			}
 		})
 	}

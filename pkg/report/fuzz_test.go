@@ -2,6 +2,8 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"testing"
 	"testing/fstest"
 
@@ -33,5 +35,11 @@ func FuzzRead(f *testing.F) {
 			t.Error("the metadata are no JSON")
 		}
 		markdown(t, r)
+		wellFormed(t, htmlOf(t, r))
+		for _, f := range r.Figures {
+			if err := errors.Join(f.WriteFile(io.Discard), f.WriteCSV(io.Discard)); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 }

@@ -16,25 +16,62 @@ import (
 	"joulepipe/pkg/record"
 )
 
-// Markdown writes the report for people: what the numbers can be used for
-// first, the evidence after it.
-func (r *Run) Markdown(w io.Writer) error {
+// compose makes the report for people: what the numbers can be used for first,
+// the evidence after it.
+func (r *Run) compose() *page {
 	p := &page{}
 	r.summary(p)
 	r.claimTable(p)
-	r.energy(p)
-	r.channelTable(p)
+	r.course(p)
 	r.baseline(p)
-	r.poller(p)
-	r.throttling(p)
-	r.soak(p)
+	r.response(p)
 	r.memory(p)
+	r.energy(p)
+	r.curves(p)
+	r.channelTable(p)
+	r.soak(p)
+	r.throttling(p)
+	r.poller(p)
+	r.faults(p)
 	r.checkTables(p)
 	r.decisions(p)
 	r.limits(p)
 	r.configuration(p)
 	r.artifacts(p)
-	_, err := w.Write(append(bytes.TrimRight(p.Bytes(), "\n"), '\n'))
+	return p
+}
+
+// Markdown writes the report as Markdown. Its figures are links to those that
+// Figures gives.
+func (r *Run) Markdown(w io.Writer) error {
+	var b bytes.Buffer
+	for _, k := range r.compose().parts {
+		switch {
+		case k.title != "":
+			fmt.Fprintf(&b, "# %s\n\n", k.title)
+		case k.head != "":
+			fmt.Fprintf(&b, "## %s\n\n", k.head)
+		case k.sub != "":
+			fmt.Fprintf(&b, "### %s\n\n", k.sub)
+		case k.words != "":
+			fmt.Fprintf(&b, "%s\n\n", k.words)
+		case k.table != nil:
+			fmt.Fprintf(&b, "%s\n", k.table)
+		case k.front != nil:
+			fmt.Fprintf(&b, "**%s** %s\n\n", k.front.Answer, text(k.front.Because))
+		case k.figure != nil:
+			fmt.Fprintf(&b, "![%s](figures/%s.svg)\n\n", text(k.figure.Title), k.figure.Name)
+		default:
+			for _, item := range k.bullets {
+				fmt.Fprintf(&b, "- %s\n", item)
+			}
+			for i, item := range k.steps {
+				fmt.Fprintf(&b, "%d. %s\n", i+1, item)
+			}
+			b.WriteByte('\n')
+		}
+	}
+	_, err := w.Write(append(bytes.TrimRight(b.Bytes(), "\n"), '\n'))
 	return err
 }
 
@@ -47,9 +84,51 @@ func (r *Run) Verdicts(w io.Writer) error {
 	return t.Flush()
 }
 
-// unmeasured says that a part is missing because a file is.
+// course is the run from beginning to end.
+func (r *Run) course(p *page) {
+	p.head("The run", r.Trace.File)
+	if r.Trace.File == "" {
+		p.unmeasured(traceFile)
+		return
+	}
+	p.figure(r, "power")
+}
+
+// curves is energy against batch size and context (TR122 §7).
+func (r *Run) curves(p *page) {
+	p.head("Joule curve", r.events())
+	if r.events() == "" {
+		p.unmeasured(eventsFile)
+		return
+	}
+	t := columns("Fit over batch sizes", ">Observations", ">J a step", ">± 95 %", ">J a token", ">± 95 %", "Says")
+	for i := range r.Overall {
+		s := &r.Overall[i]
+		if c := s.JouleCurve; c != nil {
+			t.row(work(s), number(c.Observations), optional(c.StepJ), optional(c.StepCI95J), optional(c.TokenJ), optional(c.TokenCI95J), text(strings.Join(c.Reasons, "; ")))
+		}
+	}
+	if len(t.rows) > 0 {
+		p.say("A token takes step / batch + token: what the batch shares, and what no batch saves.")
+		p.table(t)
+	}
+	p.figure(r, "joule-curve")
+	p.figure(r, "tokens")
+}
+
+// faults is what went wrong, and when.
+func (r *Run) faults(p *page) {
+	p.head("Faults over the run", r.Trace.File)
+	if r.Trace.File == "" {
+		p.unmeasured(traceFile)
+		return
+	}
+	p.figure(r, "faults")
+}
+
+// unmeasured says that a part is missing because a file is, and why that matters.
 func (p *page) unmeasured(k kind) {
-	p.say("Not measured: no %s. %s.", code(k.name()), sentence(contents[k].how))
+	p.say("Not measured: no %s: %s. %s.", code(k.name()), contents[k].why, sentence(contents[k].how))
 }
 
 // sentence begins with a capital letter.
@@ -57,7 +136,7 @@ func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func (r *Run) claimTable(p *page) {
 	p.head("Claims")
-	t := columns("Claim", "Status", "Evidence", "From")
+	t := columns("Claim", "?Status", "Evidence", "From")
 	for _, c := range r.Claims {
 		t.row(c.Title, status(string(c.Status), c.Status == Validated), text(c.Evidence), cmp.Or(files(c.From...), absent))
 	}
@@ -93,6 +172,7 @@ func (r *Run) energy(p *page) {
 	default:
 		r.summaries(p)
 	}
+	p.figure(r, "events")
 	t := columns("Event", "Phase", ">Batch", ">Duration, s", ">Readings", ">In gaps", ">J", ">± 95 %", ">Above idle, J", "Quality", "Tier", "By")
 	for i := range r.Events[:min(len(r.Events), eventsShown)] {
 		e := &r.Events[i]
@@ -142,9 +222,21 @@ func (r *Run) channelTable(p *page) {
 	} else {
 		r.ratios(p)
 	}
+	if r.Trace.File != "" {
+		p.figure(r, "mismatch")
+	}
+}
+
+// response is what each channel made of a known load (TR122 §5).
+func (r *Run) response(p *page) {
+	p.head("Instrument response", r.files[sensorFile])
+	if r.files[sensorFile] == "" {
+		p.unmeasured(sensorFile)
+		return
+	}
 	for _, s := range r.Sensors {
 		p.say("Response of GPU %d to a known load, from %s; to be used: %s.", s.GPU, code(r.files[sensorFile]), code(s.Use))
-		t := columns("Channel", "Kind", ">Update, ms", ">Window, ms", ">Lag, ms", ">Rise, ms", ">Gain", "Test")
+		t := columns("Channel", "Kind", ">Update, ms", ">Window, ms", ">Lag, ms", ">Rise, ms", ">Gain", "?Test")
 		for _, name := range slices.Sorted(maps.Keys(s.Channels)) {
 			c := s.Channels[name]
 			verdict, passed := tested(c)
@@ -153,6 +245,7 @@ func (r *Run) channelTable(p *page) {
 		}
 		p.table(t)
 	}
+	p.figure(r, "response")
 }
 
 // ratiosShown is how many kinds of stretches are compared on the page.
@@ -265,6 +358,7 @@ func (r *Run) baseline(p *page) {
 		t.row("Samples", optionalCount(b.Samples), "valid readings")
 		p.table(t)
 	}
+	p.figure(r, "baseline")
 }
 
 func (r *Run) poller(p *page) {
@@ -314,6 +408,7 @@ func (r *Run) poller(p *page) {
 	row("Scheduling", func(s *record.PollerStats) string { return text(s.SchedulingQuality) })
 	row("Continuity", func(s *record.PollerStats) string { return text(s.ContinuityQuality) })
 	p.table(t)
+	p.figure(r, "spacing")
 	r.histogram(p)
 	r.gaps(p)
 	r.slowChannels(p)
@@ -418,6 +513,7 @@ func (r *Run) throttling(p *page) {
 	if c := r.Check("no-throttling"); c.Verdict != Pass || r.capped() > 0 {
 		p.say("%s.", text(sentence(c.Reason)))
 	}
+	p.figure(r, "clock")
 }
 
 func (r *Run) soak(p *page) {
@@ -449,6 +545,7 @@ func (r *Run) soak(p *page) {
 		t.row("Thermal trips", count(s.Trips))
 		p.table(t)
 	}
+	p.figure(r, "soak")
 }
 
 func (r *Run) checkTables(p *page) {
@@ -459,7 +556,7 @@ func (r *Run) checkTables(p *page) {
 		{"Operational checklist (TR122 §10.4)", checklist},
 		{"Further checks", ""},
 	} {
-		t := columns("Check", "What", "Verdict", "This run", "Asked", "From")
+		t := columns("Check", "What", "?Verdict", "This run", "Asked", "From")
 		for _, c := range r.Checks {
 			listed := c.in(guarantees) || c.in(invariants) || c.in(checklist)
 			if list.of != "" && !c.in(list.of) || list.of == "" && listed {
@@ -467,14 +564,14 @@ func (r *Run) checkTables(p *page) {
 			}
 			t.row(code(c.ID), c.Title, status(string(c.Verdict), c.Verdict == Pass), text(cmp.Or(c.Figure, c.Reason)), text(c.Threshold), cmp.Or(files(c.From...), absent))
 		}
-		fmt.Fprintf(p, "### %s\n\n", list.title)
+		p.sub(list.title)
 		p.table(t)
 	}
 }
 
 func (r *Run) decisions(p *page) {
 	p.head("Production decision rule (TR122 §10.5)")
-	t := columns("If", "This run", "Applies", "Then")
+	t := columns("If", "This run", "?Applies", "Then")
 	for _, d := range r.Decisions {
 		applies := map[bool]string{true: "**yes**", false: "no"}[d.Applies]
 		if d.Here == "not measured" {
@@ -571,11 +668,27 @@ func (r *Run) configuration(p *page) {
 		row(name("shutdown"), unit(g.TempShutdownC, "°C"))
 		row(name("MIG"), onOff(g.MIG))
 		row(name("persistence"), onOff(g.Persistence))
+		row(name("bus"), code(g.PCI))
+	}
+	for _, b := range r.Baselines {
+		if c := b.Conditions; c != nil {
+			name := func(field string) string { return fmt.Sprintf("GPU %d %s when idle", b.GPU, field) }
+			row(name("SM clock"), megahertz(c.SMClockMHz))
+			row(name("memory clock"), megahertz(c.MemClockMHz))
+			row(name("performance state"), optionalCount(c.PState))
+		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(h.Config)) {
 		row("asked: "+code(key), code(fmt.Sprint(h.Config[key])))
 	}
 	p.table(t)
+}
+
+func megahertz(o record.Opt[int64]) string {
+	if v, ok := o.Get(); ok {
+		return count(v) + " MHz"
+	}
+	return absent
 }
 
 func onOff(o record.Opt[bool]) string {

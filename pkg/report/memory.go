@@ -39,6 +39,10 @@ func (r *Run) memory(p *page) {
 			r.cliff(p, g, f)
 		}
 	}
+	p.figure(r, "composition")
+	if r.Trace.File != "" {
+		p.figure(r, "memory")
+	}
 }
 
 // tortured is the table of what allocators made of fragmented memory.
@@ -78,17 +82,9 @@ func (r *Run) cliff(p *page, g vram.GPU, f vram.Fall) {
 			t.row(name, absent, absent)
 		}
 	}
-	row("Weights", record.Some(peak.WeightsMB))
-	row("Keys and values", record.Some(peak.KVMB))
-	row("Activations", record.Some(peak.ActivationsMB))
-	row("Allocator's overhead", record.Some(peak.OverheadMB))
-	row("CUDA context", peak.ContextMB)
-	others := peak.BeforeMB
-	if c, ok := peak.ContextMB.Get(); ok && others.OK {
-		others.V -= c
+	for i, mib := range composition(&peak) {
+		row(sentence(partNames[i]), mib)
 	}
-	row("Driver and others", others)
-	row("Free", peak.FreeMB)
 	row("Most in use during the run, by the trace", r.mostUsed(g.GPU))
 	p.table(t)
 	if c := f.Recovery; !c.OutOfMemory || !c.Works || c.LeftMB > 0 {
@@ -97,6 +93,18 @@ func (r *Run) cliff(p *page, g vram.GPU, f vram.Fall) {
 	} else {
 		p.say("More memory than there is was asked for and refused; everything was given back, and the longest context fitted again.")
 	}
+}
+
+// partNames are what the memory of a GPU is made of.
+var partNames = [...]string{"weights", "keys and values", "activations", "allocator's overhead", "CUDA context", "driver and others", "free"}
+
+// composition is how much of the memory each part takes, MiB.
+func composition(c *vram.Composition) (mib [len(partNames)]record.Opt[float64]) {
+	others := c.BeforeMB
+	if own, ok := c.ContextMB.Get(); ok && others.OK {
+		others.V -= own
+	}
+	return [...]record.Opt[float64]{record.Some(c.WeightsMB), record.Some(c.KVMB), record.Some(c.ActivationsMB), record.Some(c.OverheadMB), c.ContextMB, others, c.FreeMB}
 }
 
 // mostUsed is the most memory of a GPU that the trace saw in use, MiB.

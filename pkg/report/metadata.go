@@ -22,6 +22,7 @@ type metadata struct {
 	EndReason     string          `json:"end_reason"`
 	Stands        bool            `json:"stands"`
 	Simulated     bool            `json:"simulated"`
+	Front         *Front          `json:"front"` // what a reader sees first
 	Header        *header         `json:"header,omitempty"`
 	Git           *record.Version `json:"git,omitempty"`
 	GPUs          []record.GPU    `json:"gpus"`
@@ -79,6 +80,7 @@ func (r *Run) Metadata(w io.Writer) error {
 		EndReason:     r.EndReason,
 		Stands:        len(r.Doubts()) == 0,
 		Simulated:     r.Trace.Simulated(),
+		Front:         r.Front,
 		GPUs:          []record.GPU{},
 		Baselines:     r.Baselines,
 		HeatSoak:      r.Soaks,

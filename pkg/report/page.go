@@ -1,36 +1,57 @@
 package report
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"joulepipe/pkg/chart"
 )
 
-// page is a Markdown document in the making.
-type page struct{ bytes.Buffer }
+// page is a report in the making: its parts in order, made once and then set
+// by a renderer for Markdown and by one for HTML, so that the two say the same.
+//
+// Words in it are Markdown, of which HTML reads back code spans, bold, links and
+// escapes (see phrases): what comes out of a file goes through code or text.
+type page struct{ parts []part }
 
-// head begins a part, and says which files it was computed from.
+// part is one piece of a page. Exactly one of its fields is set, besides from.
+type part struct {
+	title   string   // of the page
+	head    string   // of a section
+	sub     string   // of a part of a section
+	words   string   // a paragraph
+	bullets []string // a list
+	steps   []string // a numbered list
+	table   *table
+	front   *Front // what a reader sees first
+	figure  *chart.Figure
+}
+
+// head begins a section, and says which files it was computed from.
 func (p *page) head(title string, from ...string) {
-	fmt.Fprintf(p, "## %s\n\n", title)
+	p.parts = append(p.parts, part{head: title})
 	if from := files(from...); from != "" {
 		p.say("From %s.", from)
 	}
 }
 
-func (p *page) say(format string, args ...any) { fmt.Fprintf(p, format+"\n\n", args...) }
+func (p *page) sub(title string) { p.parts = append(p.parts, part{sub: title}) }
 
-func (p *page) table(t *table) { fmt.Fprintf(p, "%s\n", t) }
+func (p *page) say(format string, args ...any) {
+	p.parts = append(p.parts, part{words: fmt.Sprintf(format, args...)})
+}
+
+func (p *page) table(t *table) { p.parts = append(p.parts, part{table: t}) }
 
 func (p *page) list(items []string) {
-	for _, item := range items {
-		fmt.Fprintf(p, "- %s\n", item)
-	}
 	if len(items) > 0 {
-		p.WriteByte('\n')
+		p.parts = append(p.parts, part{bullets: items})
 	}
 }
+
+func (p *page) steps(items []string) { p.parts = append(p.parts, part{steps: items}) }
 
 // files sets the names of those files that there are.
 func files(names ...string) string {
@@ -46,19 +67,23 @@ func files(names ...string) string {
 // table is a Markdown table whose columns are padded, so that it reads well
 // where nothing renders it.
 type table struct {
-	heads []string
-	right []bool
-	rows  [][]string
+	heads   []string
+	right   []bool
+	verdict []bool // columns of verdicts
+	rows    [][]string
 }
 
 // columns begins a table. A heading that starts with ">" names a column of
-// numbers, which is set flush right.
+// numbers, which is set flush right, one that starts with "?" a column of
+// verdicts.
 func columns(heads ...string) *table {
 	t := &table{}
 	for _, h := range heads {
 		name, right := strings.CutPrefix(h, ">")
+		name, verdict := strings.CutPrefix(name, "?")
 		t.heads = append(t.heads, name)
 		t.right = append(t.right, right)
+		t.verdict = append(t.verdict, verdict)
 	}
 	return t
 }
@@ -149,4 +174,69 @@ func text(s string) string {
 		return absent
 	}
 	return markup.Replace(s)
+}
+
+// phrase is a run of words set in one way.
+type phrase struct {
+	Text   string
+	Code   bool
+	Strong bool
+	Link   string // where it leads; empty: nowhere
+}
+
+// phrases reads a line of words back into what it says: `code`, **bold**,
+// [text](#place), and what text and code have escaped.
+func phrases(s string) []phrase {
+	var out []phrase
+	var b strings.Builder
+	strong := false
+	flush := func() {
+		if b.Len() > 0 {
+			out = append(out, phrase{Text: b.String(), Strong: strong})
+			b.Reset()
+		}
+	}
+	for s != "" {
+		switch {
+		case s[0] == '\\' && len(s) > 1:
+			_, n := utf8.DecodeRuneInString(s[1:])
+			b.WriteString(s[1 : 1+n])
+			s = s[1+n:]
+			continue
+		case strings.HasPrefix(s, "&lt;"):
+			b.WriteByte('<')
+			s = s[len("&lt;"):]
+			continue
+		case strings.HasPrefix(s, "&amp;"):
+			b.WriteByte('&')
+			s = s[len("&amp;"):]
+			continue
+		case strings.HasPrefix(s, "**"):
+			flush()
+			strong = !strong
+			s = s[2:]
+			continue
+		case s[0] == '`':
+			if code, rest, ok := strings.Cut(s[1:], "`"); ok {
+				flush()
+				out = append(out, phrase{Text: strings.ReplaceAll(code, `\|`, "|"), Code: true, Strong: strong})
+				s = rest
+				continue
+			}
+		case s[0] == '[':
+			name, rest, ok := strings.Cut(s[1:], "](#")
+			place, after, closed := strings.Cut(rest, ")")
+			if ok && closed {
+				flush()
+				out = append(out, phrase{Text: name, Link: "#" + place, Strong: strong})
+				s = after
+				continue
+			}
+		}
+		_, n := utf8.DecodeRuneInString(s)
+		b.WriteString(s[:n])
+		s = s[n:]
+	}
+	flush()
+	return out
 }

@@ -17,6 +17,7 @@ import (
 	"slices"
 
 	"joulepipe/pkg/baseline"
+	"joulepipe/pkg/chart"
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/sensor"
 	"joulepipe/pkg/stream"
@@ -36,9 +37,11 @@ type Run struct {
 	Events      []record.Event   // in the order of the file
 	Attributed  bool             // the events carry joules
 	Summaries   []record.Summary // per phase and batch
-	EventsRun   string           // run_id of the event file; empty where it has none
-	EventsBoot  string           // boot_id of the event file; empty where it has none
-	Soaks       []record.Soak    // the last word of nvsoak on each GPU
+	Overall     []record.Summary // per phase, over all batches: their curves
+	Agreements  []record.Agreement
+	EventsRun   string        // run_id of the event file; empty where it has none
+	EventsBoot  string        // boot_id of the event file; empty where it has none
+	Soaks       []record.Soak // the last word of nvsoak on each GPU
 	Sensors     []sensor.GPU
 	Memory      []vram.GPU // what was tried of each GPU's memory
 	Comparisons []Comparison
@@ -48,8 +51,12 @@ type Run struct {
 	Claims    []Claim
 	Uses      []Claim
 	Decisions []Decision
-	State     string // completed | aborted | timeout
-	EndReason string // equilibrium, thermal_trip, timeout, interrupted, no_trace, trace_cut, poller_degraded or end_of_trace
+	Front     *Front
+	Figures   []*chart.Figure   // those for which there are data
+	undrawn   map[string]string // why a figure is missing
+	warm      map[int]*warming  // by GPU, the course of the heat soak
+	State     string            // completed | aborted | timeout
+	EndReason string            // equilibrium, thermal_trip, timeout, interrupted, no_trace, trace_cut, poller_degraded or end_of_trace
 
 	files [len(contents)]string // name of each kind of file here; empty: missing
 	idle  map[int]*idleMean     // by GPU, of the samples of the baseline
@@ -80,6 +87,8 @@ func Read(dir fs.FS, limits Thresholds) (*Run, error) {
 	r.readEvents(dir, header)
 	r.readTrace(dir, header)
 	r.judge()
+	r.Front = r.forFront()
+	r.draw()
 	return r, nil
 }
 
@@ -173,35 +182,39 @@ func (r *Run) readBaseline(dir fs.FS) {
 	}
 	r.idle = map[int]*idleMean{}
 	for _, b := range r.Baselines {
-		r.idle[b.GPU] = &idleMean{channel: cmp.Or(b.Channel, record.ChannelPower)}
+		r.idle[b.GPU] = &idleMean{channel: cmp.Or(b.Channel, record.ChannelPower), series: envelope{gapNS: r.Limits.GapDt.Nanoseconds()}}
 	}
 	r.scan(dir, r.files[idleTraceFile], func(rec record.Record) {
 		switch rec := rec.(type) {
 		case *record.Sample:
 			if m := r.idle[rec.GPU]; m != nil && rec.ReadOK {
-				m.add(map[string]record.Opt[float64]{
+				m.add(rec.TimeNS, map[string]record.Opt[float64]{
 					record.ChannelPower: rec.PowerW, record.ChannelInstant: rec.PowerInstantW, record.ChannelAverage: rec.PowerAverageW,
 				}[m.channel])
 			}
 		case *record.Power:
 			if m := r.idle[rec.GPU]; m != nil && m.channel == record.ChannelDriver {
-				m.add(record.Some(rec.PowerW))
+				m.add(rec.TimeNS, record.Some(rec.PowerW))
 			}
 		}
 	})
 }
 
-// idleMean is the mean power of a baseline's samples.
+// idleMean is the mean power of a baseline's samples, and what is drawn of them.
 type idleMean struct {
 	channel string
 	n       int64
 	sum     float64
+	series  envelope
+	spread  spread
 }
 
-func (m *idleMean) add(w record.Opt[float64]) {
+func (m *idleMean) add(ns int64, w record.Opt[float64]) {
 	if w.OK {
 		m.n++
 		m.sum += w.V
+		m.series.add(ns, w.V)
+		m.spread.add(w.V)
 	}
 }
 
@@ -237,7 +250,11 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 		case *record.Summary:
 			if rec.Over == "" { // what is over all batches has no joules of its own
 				r.Summaries = append(r.Summaries, *rec)
+			} else {
+				r.Overall = append(r.Overall, *rec)
 			}
+		case *record.Agreement:
+			r.Agreements = append(r.Agreements, *rec)
 		}
 	})
 }
@@ -256,6 +273,43 @@ func kept(fields []record.Field) (some []record.Field) {
 // events is the file that events are taken from, "" if there is none.
 func (r *Run) events() string { return cmp.Or(r.files[joulesFile], r.files[eventsFile]) }
 
+// warming is the course of a heat soak.
+type warming struct {
+	points []record.Soak
+	every  int // of so many records one is kept
+	n      int
+}
+
+// warmingPoints is how many records of a soak are kept; of more, every other one.
+const warmingPoints = 4096
+
+func (r *Run) warmth(s *record.Soak) {
+	w := r.warm[s.GPU]
+	if w == nil {
+		if len(r.warm) >= picturedGPUs {
+			return
+		}
+		if r.warm == nil {
+			r.warm = map[int]*warming{}
+		}
+		w = &warming{every: 1}
+		r.warm[s.GPU] = w
+	}
+	if w.n++; (w.n-1)%w.every != 0 && !s.Final {
+		return
+	}
+	if len(w.points) >= warmingPoints {
+		half := w.points[:0]
+		for i := 0; i < len(w.points); i += 2 {
+			half = append(half, w.points[i])
+		}
+		w.points, w.every = half, 2*w.every
+	}
+	kept := *s
+	kept.ThrottleReasons, kept.Rule, kept.Reason = nil, nil, ""
+	w.points = append(w.points, kept)
+}
+
 // readSoak keeps the last record of each GPU.
 func (r *Run) readSoak(dir fs.FS) {
 	if r.files[soakFile] == "" {
@@ -266,6 +320,7 @@ func (r *Run) readSoak(dir fs.FS) {
 		if !ok {
 			return
 		}
+		r.warmth(s)
 		last := *s
 		last.ThrottleReasons = slices.Clone(s.ThrottleReasons)
 		i := slices.IndexFunc(r.Soaks, func(o record.Soak) bool { return o.GPU == s.GPU })

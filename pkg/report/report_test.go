@@ -471,6 +471,11 @@ func TestHostileInput(t *testing.T) {
 			if data := metadataOf(t, r); !json.Valid([]byte(data)) {
 				t.Error("the metadata are no JSON")
 			}
+			page := htmlOf(t, r)
+			wellFormed(t, page)
+			if strings.Contains(page, "<script") || notANumber.MatchString(shown(styles.ReplaceAllString(page, ""))) || strings.Contains(page, "ZgotmplZ") {
+				t.Error("the page has a script or a number that is none")
+			}
 		})
 	}
 }

@@ -18,11 +18,12 @@ func (r *Run) summary(p *page) {
 	if id := r.id(); id != "" {
 		title += " " + code(id)
 	}
-	fmt.Fprintf(p, "# %s\n\n", title)
+	p.parts = append(p.parts, part{title: title})
 	p.say("%s", r.subject())
 	if r.Trace.Simulated() {
 		p.say("**SIMULATED DEVICE: no hardware was measured. These figures test the tools and say nothing of any GPU.**")
 	}
+	p.parts = append(p.parts, part{front: r.Front})
 	r.cost(p)
 	r.belief(p)
 	r.next(p)
@@ -148,7 +149,8 @@ var channelNames = map[string]string{
 // useWords are what a claim's status means for one who wants to use a number.
 var useWords = map[Status]string{Validated: "yes", Degraded: "with care", Failed: "**no**", Open: "not judged"}
 
-func (r *Run) belief(p *page) {
+// doubted says how many checks are in the way, nothing where there is none.
+func (r *Run) doubted() string {
 	failed, open := 0, 0
 	for _, c := range r.Doubts() {
 		if c.Verdict == Fail {
@@ -164,12 +166,16 @@ func (r *Run) belief(p *page) {
 	if open > 0 {
 		what = append(what, plural(open, "check")+" could not be judged")
 	}
-	if len(what) == 0 {
+	return strings.Join(what, ", ")
+}
+
+func (r *Run) belief(p *page) {
+	if what := r.doubted(); what == "" {
 		p.say("**Can I believe it?** Yes, the run stands: every check of TR122's guarantees, invariants and checklist passed.")
 	} else {
-		p.say("**Can I believe it?** Not as a whole: %s. Of its numbers:", strings.Join(what, ", "))
+		p.say("**Can I believe it?** Not as a whole: %s. Of its numbers:", what)
 	}
-	t := columns("Use", "Can it be used", "Because")
+	t := columns("Use", "?Can it be used", "Because")
 	for _, u := range r.Uses {
 		t.row(u.Title, useWords[u.Status], text(u.Evidence))
 	}
@@ -181,6 +187,10 @@ type step struct {
 	remedy  string
 	ids     []string
 	reasons []string
+}
+
+func (s *step) words() string {
+	return fmt.Sprintf("%s (%s: %s)", sentence(s.remedy), files(s.ids...), text(strings.Join(s.reasons, "; ")))
 }
 
 // steps are what there is to do, in the order of the checks.
@@ -212,8 +222,9 @@ func (r *Run) next(p *page) {
 		return
 	}
 	p.say("**What do I do next?**")
-	for i, s := range steps {
-		fmt.Fprintf(p, "%d. %s (%s: %s)\n", i+1, sentence(s.remedy), files(s.ids...), text(strings.Join(s.reasons, "; ")))
+	var items []string
+	for _, s := range steps {
+		items = append(items, s.words())
 	}
-	p.WriteByte('\n')
+	p.steps(items)
 }

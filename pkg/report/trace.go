@@ -30,7 +30,9 @@ type Trace struct {
 	Said *record.Poller `json:"-"`
 	Seen record.Poller  `json:"-"`
 
-	averages bool // the samples have field 185
+	averages bool             // the samples have field 185
+	pictures map[int]*picture // of the first GPUs, to be drawn
+	markers  map[string]*lane // what the poller marked, as a clock that was set
 }
 
 // Seconds is the time from the trace's first record to its last.
@@ -132,6 +134,9 @@ type pass struct {
 // lastNS is a time that no clock comes to, from which sums do not overflow.
 const lastNS = math.MaxInt64 / 2
 
+// markersKept is how many kinds of marks in a trace are drawn.
+const markersKept = 16
+
 // maxGPUs is how many GPUs of a trace are believed.
 const maxGPUs = 1 << 12
 
@@ -142,7 +147,7 @@ func (r *Run) readTrace(dir fs.FS, header *record.Header) {
 		return
 	}
 	p := pass{
-		Trace:    &Trace{File: name, Header: header, Records: map[record.Kind]int64{}},
+		Trace:    &Trace{File: name, Header: header, Records: map[record.Kind]int64{}, pictures: map[int]*picture{}, markers: map[string]*lane{}},
 		limits:   r.Limits,
 		events:   r.Events,
 		gpus:     map[int]*GPU{},
@@ -196,11 +201,27 @@ func (p *pass) add(rec record.Record) {
 	case *record.Sample:
 		p.averages = p.averages || rec.PowerAverageW.OK
 		if g := p.gpu(rec.GPU); g != nil {
-			g.sample(rec, p.limits)
+			switch drawn := p.picture(rec.GPU); {
+			case !g.sample(rec, p.limits):
+				drawn.disordered(rec)
+			default:
+				drawn.sample(rec, p.limits)
+			}
+		}
+	case *record.Power:
+		p.picture(rec.GPU).driver(rec)
+	case *record.Marker:
+		if l := p.markers[rec.Name]; l != nil || len(p.markers) < markersKept {
+			if l == nil {
+				l = &lane{}
+				p.markers[rec.Name] = l
+			}
+			l.mark(p.FirstNS, rec.TimeNS, rec.TimeNS)
 		}
 	case *record.Counter:
 		if g := p.gpu(rec.GPU); g != nil {
 			g.count(rec)
+			p.picture(rec.GPU).count(rec)
 		}
 	}
 	p.channels.add(rec)
@@ -224,11 +245,22 @@ func (p *pass) gpu(index int) *GPU {
 	return g
 }
 
-func (g *GPU) sample(s *record.Sample, limits Thresholds) {
+// picture is what is kept of a GPU to be drawn, nil for one too many.
+func (p *pass) picture(gpu int) *picture {
+	drawn := p.pictures[gpu]
+	if drawn == nil && len(p.pictures) < picturedGPUs {
+		drawn = newPicture(p.events, gpu, p.FirstNS, p.limits.GapDt)
+		p.pictures[gpu] = drawn
+	}
+	return drawn
+}
+
+// sample takes a sample, and says whether it is newer than those before it.
+func (g *GPU) sample(s *record.Sample, limits Thresholds) (newer bool) {
 	g.Samples++
 	if g.Samples > 1 && s.TimeNS <= g.lastNS {
 		g.Disordered++
-		return
+		return false
 	}
 	g.lastNS = s.TimeNS
 	g.ticked = g.ticked || s.Tick.OK
@@ -243,13 +275,14 @@ func (g *GPU) sample(s *record.Sample, limits Thresholds) {
 	g.VRAMMaxMB = highest(g.VRAMMaxMB, s.VRAMUsedMB)
 	g.windows.count(s.TimeNS, s.ReadOK, g.throttle(s.ThrottleReasons))
 	if !s.ReadOK {
-		return
+		return true
 	}
 	g.PowerMaxW = highest(g.PowerMaxW, s.PowerW)
 	if last, before := g.validNS.Get(); before && s.TimeNS-last > limits.GapDt.Nanoseconds() {
 		g.keep(Gap{last, seconds(s.TimeNS - last)})
 	}
 	g.validNS = record.Some(s.TimeNS)
+	return true
 }
 
 // powerCap is the bit of the one reason that is no fault: a loaded board works

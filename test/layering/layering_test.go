@@ -21,6 +21,7 @@ import (
 // record, which all may. A package that is not here may not exist.
 var doors = map[string][]string{
 	"pkg/record":            {},
+	"pkg/chart":             {},
 	"pkg/clock":             {},
 	"pkg/stats":             {},
 	"pkg/sched":             {"pkg/clock"},
@@ -41,7 +42,7 @@ var doors = map[string][]string{
 	"pkg/energy":            {"pkg/sensor", "pkg/stats", "pkg/stream"},
 	"pkg/thermal":           {"pkg/stats", "pkg/stream"},
 	"pkg/sensor":            {"pkg/stats", "pkg/stream"},
-	"pkg/report":            {"pkg/baseline", "pkg/energy", "pkg/gpu", "pkg/poll", "pkg/sensor", "pkg/stats", "pkg/stream", "pkg/vram"},
+	"pkg/report":            {"pkg/baseline", "pkg/chart", "pkg/energy", "pkg/gpu", "pkg/poll", "pkg/sensor", "pkg/stats", "pkg/stream", "pkg/vram"},
 	"pkg/compare":           {"pkg/energy", "pkg/report", "pkg/stats", "pkg/vram"},
 	"pkg/recording":         {"pkg/energy", "pkg/sensor", "pkg/stats", "pkg/stream"},
 	"pkg/cli":               {"pkg/clock", "pkg/gpu", "pkg/stream"},

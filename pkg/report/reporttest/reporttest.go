@@ -24,6 +24,7 @@ type Fixture struct {
 	Samples []*record.Sample
 	Power   []*record.Power
 	Counter []*record.Counter
+	Markers []*record.Marker
 	Poller  *record.Poller // what the trace's end says; nil: nothing
 	Cut     bool           // no end record
 
@@ -33,6 +34,8 @@ type Fixture struct {
 	Baseline  map[string]any
 	IdlePower []float64 // of the baseline's samples, W
 	Soak      *record.Soak
+	Warming   []*record.Soak  // before Soak
+	Further   []record.Record // after the attributed events and their summaries
 	Sensor    map[string]any
 
 	Files   map[string]string // further files, or other contents
@@ -130,6 +133,106 @@ func New() *Fixture {
 	return f
 }
 
+// Full is the run that stands with all that can be recorded of one: the course of
+// the soak, two levels of idle power, the counter beside integrated power, a fit
+// over batch sizes, what memory is made of, and some gaps too short to matter.
+func Full() *Fixture {
+	f := New()
+	for i := range 65 {
+		s := float64(10 * i)
+		f.Warming = append(f.Warming, &record.Soak{
+			TimeNS: record.Some(at(s / 20)), State: "warming", DurationS: s, TempC: record.Some(math.Round(62 - 21*math.Exp(-s/150))),
+			WindowS: record.Some(math.Min(s, 300)), SlopeCPerMin: record.Some(8.4 * math.Exp(-s/150)), SlopeCI95: record.Some(0.4),
+		})
+	}
+	f.Soak.PredictedC, f.Soak.PredictedLowC, f.Soak.PredictedHighC = record.Some(62.4), record.Some(61.8), record.Some(63.1)
+	f.Baseline["mixture"] = map[string]any{
+		"verdict": "two_levels", "low_weight": 0.5, "low_weight_se": 0.01, "low_watts": IdleW - 0.5, "low_sigma_watts": 0.05, "high_watts": IdleW + 0.5, "high_sigma_watts": 0.05,
+	}
+	driver := f.Sensor["gpus"].([]any)[0].(map[string]any)["channels"].(map[string]any)["driver"].(map[string]any)
+	driver["window_ms_ci95"], driver["lag_ms_ci95"] = []float64{18, 22}, []float64{10, 15}
+	for i, e := range f.Events {
+		j := e.Energy
+		j.CI95J = record.Some(2 + 0.01*j.Joules.V)
+		j.IntegratedJ, j.CounterJ = j.Joules, record.Some(j.Joules.V*(1+0.03/e.Duration()+0.001*float64(i)))
+	}
+	for _, phase := range []string{"prefill", "decode"} {
+		f.Further = append(f.Further, &record.Summary{Phase: phase, Model: "gpt2", Over: "batch_size", Method: record.ChannelDriver, JouleCurve: &record.JouleCurve{
+			BatchSizes: []int{1, 2, 4}, StepJ: record.Some(9.375), StepCI95J: record.Some(0.1), TokenJ: record.Some(0.001), TokenCI95J: record.Some(0.01),
+			Fit: record.Fit{Observations: 3, Designs: 3},
+		}})
+	}
+	f.Further = append(f.Further, &record.Agreement{Channel: record.ChannelDriver, Verdict: "agree", MismatchCS: record.Some(0.03), MismatchEpsilon: record.Some(0.001), Events: 12})
+	f.Files["vram.json"] = `{"gpus":[{"gpu":0,"cliff":[{"model":"gpt2-xl","batch_size":1,"window":1024,"limit":"architecture","max_context":1024,"total_mb":141000,"free_mb":140000,
+"predicted":{"need":{}},"peak":{"context":1024,"weights_mb":2971,"kv_mb":300,"activations_mb":35,"overhead_mb":2,"model_mb":3308,"before_mb":1144,"cuda_context_mb":529,"free_mb":136548},"recovery":{"out_of_memory":true,"works":true}},
+{"model":"llama-3.1-8b","batch_size":64,"window":131072,"limit":"capacity","max_context":15730,"total_mb":141000,"free_mb":140000,
+"predicted":{"need":{}},"peak":{"context":15730,"weights_mb":15317,"kv_mb":122840,"activations_mb":948,"overhead_mb":3,"model_mb":139108,"before_mb":1144,"cuda_context_mb":529,"free_mb":748},"recovery":{"out_of_memory":true,"works":true}}]}]}`
+	f.Samples[150].ThrottleReasons = record.Some(uint64(4))
+	for i, s := range f.Samples {
+		s.SMClockMHz = record.Some(int64(1980 - 15*(i/100)))
+		s.VRAMUsedMB = record.Some(4096 + 1000*float64(i/50))
+	}
+	return f
+}
+
+func (f *Fixture) soak() []record.Record {
+	var all []record.Record
+	for _, s := range f.Warming {
+		all = append(all, s)
+	}
+	return append(all, f.Soak)
+}
+
+// Broken is a run in which everything is wrong that can be: gaps, failed and stale
+// readings, a GPU that was not idle, slowdown by heat, a counter that was reset, a
+// trip, a trace that was cut, a line that does not parse, names that are markup,
+// and neither sensor test nor samples of the baseline nor memory tests.
+func Broken() *Fixture {
+	const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>&amp;**[x](#y)` + "`|"
+	f := New()
+	f.Cut = true
+	f.Without = []string{"sensor.json", "baseline_trace.ndjson", "vram.json"}
+	f.Header.RunID, f.Header.Host, f.Header.GPUs[0].Name = evil, evil, evil
+	f.Header.Git, f.Header.GPUs[0].Driver, f.Header.GPUs[0].PowerLimitW = nil, "", record.Opt[float64]{}
+	f.Header.Config["device"] = evil
+	f.Power = nil
+	for i, s := range f.Samples {
+		s.PowerInstantW, s.PowerAverageW, s.VRAMUsedMB = record.Opt[float64]{}, record.Opt[float64]{}, record.Opt[float64]{}
+		switch {
+		case i >= 60 && i < 90:
+			s.ThrottleReasons = record.Some(uint64(0x60))
+		case i >= 150 && i < 158:
+			s.PowerW = record.Some(1.2)
+		case i >= 200 && i < 206:
+			s.PowerW, s.ReadOK, s.Error = record.Opt[float64]{}, false, "NVML_ERROR_GPU_IS_LOST"
+		case i >= 300 && i < 310:
+			s.TempC = record.Some(91.0)
+		}
+	}
+	f.Markers = []*record.Marker{{Name: "clock_set", TimeNS: at(12)}}
+	f.Counter[700].EnergyMilliJ, f.Counter[700].Error = record.Opt[int64]{}, "NVML_ERROR_UNKNOWN"
+	for _, c := range f.Counter[1200:] {
+		c.EnergyMilliJ.V -= 5e8
+	}
+	f.Lose(100, 118)
+	f.Baseline["fake_idle_flag"], f.Baseline["fake_idle_reasons"] = true, []string{"utilisation p95 14 %", evil}
+	f.Baseline["duration_s"] = 31.0
+	f.Soak.State, f.Soak.Reason, f.Soak.Trips = "thermal_trip", evil, 2
+	for _, e := range f.Events {
+		e.ID += evil
+		if e.Phase == "prefill" {
+			e.Energy = &record.Energy{Method: record.ChannelPower, Quality: "no_data", Tier: "refused", Reasons: []string{evil}}
+		}
+		if e.Model != "" {
+			e.Model = evil
+		}
+	}
+	f.Events[1].Phase = evil
+	f.Files["notes<script>.txt"] = "x"
+	f.Files["soak.ndjson"] = "{\"record\":\"soak\", oops}\n"
+	return f
+}
+
 // work is a square wave, then requests.
 func (f *Fixture) work() {
 	event := func(phase string, from, to float64) *record.Event {
@@ -224,6 +327,9 @@ func (f *Fixture) trace() []record.Record {
 	for _, c := range f.Counter {
 		all = append(all, c)
 	}
+	for _, m := range f.Markers {
+		all = append(all, m)
+	}
 	slices.SortStableFunc(all, record.Compare)
 	all = slices.Insert(all, 0, record.Record(f.Header))
 	if !f.Cut {
@@ -256,7 +362,7 @@ func (f *Fixture) FS() (fstest.MapFS, error) {
 		"events.ndjson":           closed(f.EventsHeader, bare),
 		"generation_events.jsonl": closed(f.EventsHeader, f.attributed()),
 		"baseline_trace.ndjson":   closed(f.Header, idle),
-		"soak.ndjson":             closed(f.Header, []record.Record{f.Soak}),
+		"soak.ndjson":             closed(f.Header, f.soak()),
 	} {
 		b, err := ndjson(records)
 		put(name, b, err)
@@ -312,7 +418,7 @@ func (f *Fixture) attributed() []record.Record {
 	for _, k := range order {
 		out = append(out, sums[k])
 	}
-	return out
+	return append(out, f.Further...)
 }
 
 // closed is a whole stream of records.
