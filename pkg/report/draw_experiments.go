@@ -248,7 +248,7 @@ func (r *Run) drawSoak() (*chart.Figure, string) {
 		if v, ok := last.SlopeCPerMin.Get(); ok && last.WindowS.OK && last.TempEndC.OK {
 			end, w := last.DurationS, last.WindowS.V
 			line := chart.Mark{Kind: chart.Line, Series: 2, Dashed: true, Name: "slope of the last window"}
-			area := chart.Mark{Kind: chart.Area, Series: 2, Name: "its 95 % band"}
+			area := chart.Mark{Kind: chart.Area, Series: 2, Name: "95 % of the last window's slope"}
 			for k := range 21 {
 				t := end - w + w*float64(k)/20
 				mid := last.TempEndC.V + v*(t-end+w/2)/60 - v*w/120
@@ -271,7 +271,7 @@ func (r *Run) drawSoak() (*chart.Figure, string) {
 		f.Panels = []chart.Panel{above}
 		if len(slope.X) > 1 {
 			band := slope
-			band.Kind, band.Y, band.Series, band.Name = chart.Area, nil, 6, "95 % of the slope"
+			band.Kind, band.Y, band.Series, band.Name = chart.Area, nil, 6, "95 % of each slope"
 			limit := []float64{r.Limits.SoakSlope}
 			most := max(4*r.Limits.SoakSlope, 2*quantile(slope.Y, 0.75))
 			f.Panels[0].X.Bare = true
