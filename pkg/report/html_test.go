@@ -150,6 +150,9 @@ func agree(t *testing.T, r *Run) {
 		same("metadata "+c.Title, []string{string(m.Uses[i].Status)}, string(c.Status))
 	}
 	for _, f := range []struct{ form, text string }{{"html", front}, {"markdown", md}, {"metadata", m.Front.Answer}} {
+		if f.form == "html" && !strings.Contains(f.text, r.Front.Because) || f.form == "markdown" && !strings.Contains(f.text, markup.Replace(r.Front.Because)) {
+			t.Errorf("%s does not say %q", f.form, r.Front.Because)
+		}
 		if !strings.Contains(f.text, r.Front.Answer) {
 			t.Errorf("%s does not say %q", f.form, r.Front.Answer)
 		}
