@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -10,6 +11,7 @@ import (
 
 	"joulepipe/pkg/chart"
 	"joulepipe/pkg/energy"
+	"joulepipe/pkg/record"
 )
 
 // tierSigns are how events of each tier are drawn, told apart by shape as well.
@@ -213,6 +215,31 @@ func (r *Run) drawCurve() (*chart.Figure, string) {
 	}, ""
 }
 
+// contextOf is how long the prompt of each sequence of an event is, in tokens, as
+// the event says or by its input tokens, which are those of all its passes; 0 where
+// that is not known.
+func contextOf(e *record.Event) int64 {
+	passes := int64(1)
+	for _, f := range e.Extra {
+		var n int64
+		if json.Unmarshal(f.Value, &n) != nil || n < 1 {
+			continue
+		}
+		switch f.Name {
+		case "context":
+			return n
+		case "passes":
+			passes = n
+		}
+	}
+	n, ok := e.InputTokens.Get()
+	b := e.BatchSize.Or(1)
+	if !ok || n <= 0 || b <= 0 {
+		return 0
+	}
+	return int64(math.Round(float64(n) / float64(b) / float64(passes)))
+}
+
 func (r *Run) drawTokens() (*chart.Figure, string) {
 	type key struct {
 		phase, model   string
@@ -222,11 +249,11 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 		n                int
 		sum, least, most float64
 	}
-	// A decode looks back on the prompt of its request.
+	// A decode that does not say so itself looks back on the prompt of its request.
 	prompts := map[string]int64{}
 	for i := range r.Events {
-		if e := &r.Events[i]; e.RequestID != "" && e.InputTokens.V > prompts[e.RequestID] {
-			prompts[e.RequestID] = e.InputTokens.V
+		if id := r.Events[i].RequestID; id != "" {
+			prompts[id] = max(prompts[id], r.contexts[i])
 		}
 	}
 	cells := map[key]*cell{}
@@ -237,10 +264,7 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 			continue
 		}
 		v := e.Energy.JoulesPerToken.V
-		k := key{e.Phase, e.Model, b, 0}
-		if n := e.InputTokens.Or(prompts[e.RequestID]); n > 0 {
-			k.context = int64(math.Round(float64(n) / float64(b)))
-		}
+		k := key{e.Phase, e.Model, b, cmp.Or(r.contexts[i], prompts[e.RequestID])}
 		c := cells[k]
 		if c == nil {
 			c = &cell{least: v, most: v}

@@ -332,6 +332,31 @@ func TestHoleIsDrawn(t *testing.T) {
 	}
 }
 
+// Tokens of an event are of all its passes and sequences; its context is of one.
+func TestTokensAreDrawn(t *testing.T) {
+	t.Parallel()
+	f := reporttest.New()
+	for _, e := range f.Events {
+		e.RequestID = fmt.Sprint(e.BatchSize.V)
+		if e.Phase == "prefill" {
+			e.InputTokens.V *= 3
+			e.Extra = []record.Field{{Name: "passes", Value: json.RawMessage("3")}}
+		}
+	}
+	f.First("decode").Extra = []record.Field{{Name: "context", Value: json.RawMessage("2048")}}
+	var got []string
+	for _, row := range rowsOf(t, mustRead(t, directory(t, f)), "tokens") {
+		got = append(got, strings.Join(row[:6], " "))
+	}
+	want := []string{
+		"decode gpt2 1 2048 1 9.375", "decode gpt2 2 1024 1 4.6875", "decode gpt2 4 1024 1 2.34375",
+		"prefill gpt2 1 1024 1 0.0439453125", "prefill gpt2 2 1024 1 0.0219726562", "prefill gpt2 4 1024 1 0.0109863281",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // Many events make a long file of data and no long page.
 func TestPageStaysSmall(t *testing.T) {
 	t.Parallel()

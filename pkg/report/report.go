@@ -53,6 +53,7 @@ type Run struct {
 	Decisions []Decision
 	Front     *Front
 	Figures   []*chart.Figure   // those for which there are data
+	contexts  []int64           // of the events, tokens of each sequence; 0: not known
 	undrawn   map[string]string // why a figure is missing
 	warm      map[int]*warming  // by GPU, the course of the heat soak
 	State     string            // completed | aborted | timeout
@@ -229,6 +230,7 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 			r.EventsRun, r.EventsBoot = rec.RunID, rec.BootID
 		case *record.Event:
 			e := *rec
+			r.contexts = append(r.contexts, contextOf(rec))
 			e.Extra = nil
 			e.GPUs = slices.Clone(rec.GPUs)
 			if len(e.GPUs) == 0 {
