@@ -299,7 +299,15 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 			}
 		}
 		// Prompts of about one length, and those of none, tell nothing of the context.
+		const ticksShown = 8
 		least, most := slices.Min(seen), slices.Max(seen)
+		if least > 0 && len(seen) <= ticksShown {
+			p.X.Log = true
+			for _, n := range seen {
+				p.X.Ticks = append(p.X.Ticks, float64(n))
+			}
+			slices.Sort(p.X.Ticks)
+		}
 		single := float64(most) <= 1.1*float64(least)
 		if single {
 			p.X = chart.Axis{Label: "Batch size", Log: true, Ticks: []float64{}}
@@ -318,7 +326,11 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 			}
 			if i < 0 {
 				i = len(p.Marks)
-				p.Marks = append(p.Marks, chart.Mark{Kind: chart.Points, Name: name, Series: i%6 + 1, Shape: shape(i)})
+				m := chart.Mark{Kind: chart.Points, Name: name, Series: i%6 + 1, Shape: shape(i)}
+				if single { // of several batches
+					m.Series, m.Shape = 6, chart.Ring
+				}
+				p.Marks = append(p.Marks, m)
 			}
 			m := &p.Marks[i]
 			x := float64(k.context)
@@ -345,6 +357,14 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 			}
 		},
 	}, ""
+}
+
+// added writes a number that is added to what stands before it.
+func added(x float64) string {
+	if s, negative := strings.CutPrefix(trimmed(x), "-"); negative {
+		return "− " + s
+	}
+	return "+ " + trimmed(x)
 }
 
 func (r *Run) drawMismatch() (*chart.Figure, string) {
@@ -377,7 +397,7 @@ func (r *Run) drawMismatch() (*chart.Figure, string) {
 		if !ok || !a.MismatchEpsilon.OK || len(fits) == 5 {
 			continue
 		}
-		fit := chart.Mark{Kind: chart.Line, Series: 2 + len(fits), Dashed: true, Name: fmt.Sprintf("GPU %d: %s s/T %+.4f", a.GPU, trimmed(c), a.MismatchEpsilon.V)}
+		fit := chart.Mark{Kind: chart.Line, Series: 2 + len(fits), Dashed: true, Name: fmt.Sprintf("GPU %d: %s s/T %s", a.GPU, trimmed(c), added(a.MismatchEpsilon.V))}
 		lo, hi := slices.Min(m.X), slices.Max(m.X)
 		for k := range 101 {
 			d := lo * math.Pow(hi/lo, float64(k)/100)
@@ -386,7 +406,7 @@ func (r *Run) drawMismatch() (*chart.Figure, string) {
 			}
 		}
 		fits = append(fits, fit)
-		f.Desc += fmt.Sprintf(" Of GPU %d it is %s s over the length, %+.2f %%.", a.GPU, trimmed(c), 100*a.MismatchEpsilon.V)
+		f.Desc += fmt.Sprintf(" Of GPU %d it is %s s over the length %s %%.", a.GPU, trimmed(c), added(100*a.MismatchEpsilon.V))
 	}
 	panel.Marks = append(panel.Marks, fits...)
 	panel.Marks = append(panel.Marks, chart.Mark{Kind: chart.Level, Y: []float64{r.Limits.CounterTolerance}, Name: "tolerated: " + share(r.Limits.CounterTolerance)})
