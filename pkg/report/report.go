@@ -230,7 +230,6 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 			r.EventsRun, r.EventsBoot = rec.RunID, rec.BootID
 		case *record.Event:
 			e := *rec
-			r.contexts = append(r.contexts, contextOf(rec))
 			e.Extra = nil
 			e.GPUs = slices.Clone(rec.GPUs)
 			if len(e.GPUs) == 0 {
@@ -243,6 +242,7 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 				r.Attributed = true
 			}
 			r.Events = append(r.Events, e)
+			r.contexts = append(r.contexts, contextOf(rec))
 		case *record.Summary:
 			if rec.Over == "" { // what is over all batches has no joules of its own
 				r.Summaries = append(r.Summaries, *rec)
