@@ -160,17 +160,19 @@ func run(c *cli.Context) error {
 }
 
 func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out *cli.Output) error {
+	var a *energy.Attributor
 	n := int64(0)
 	write := func(r record.Record) error {
 		if n == 0 {
-			if err := out.Write(c.HeaderAfter(cmp.Or(trace.Header(), work.Header()))); err != nil {
+			if err := out.Write(c.HeaderAfter(cmp.Or(a.Header(), work.Header()))); err != nil {
 				return err
 			}
 		}
 		n++
 		return out.Write(r)
 	}
-	a, err := energy.New(opts, func(e *record.Event) error { return write(e) })
+	var err error
+	a, err = energy.New(opts, func(e *record.Event) error { return write(e) })
 	if err != nil {
 		return c.Usagef("%v", err)
 	}
@@ -204,7 +206,7 @@ func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out 
 	}
 	if n == 0 {
 		c.Doubtf("there is no event in %s", strings.Join(c.StringSlice("events"), ", "))
-		if err := out.Write(c.HeaderAfter(cmp.Or(trace.Header(), work.Header()))); err != nil {
+		if err := out.Write(c.HeaderAfter(cmp.Or(a.Header(), work.Header()))); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,7 @@ type reconstruction struct {
 	gpu    int
 	tracks []*track
 	named  map[string]*track
-	choose func(*record.Sample) record.Opt[float64]
+	choose choice
 
 	edges   edgeHeap
 	cluster []edge  // of the next patch
@@ -124,7 +124,7 @@ func (r *reconstruction) observe(x record.Record) {
 		if w, ok := x.PowerInstantW.Get(); ok {
 			r.tracks[2].at(x.TimeNS, w)
 		}
-		if w, ok := r.choose(x).Get(); ok {
+		if w, ok := r.choose.of(x).Get(); ok {
 			r.tracks[3].at(x.TimeNS, w)
 		}
 	}

@@ -32,6 +32,11 @@ func newArrowReader(in *bufio.Reader) decoder {
 	return &arrowReader{in: in, rows: rows{forms: newForms()}}
 }
 
+func newArrowBatches(in *bufio.Reader) batches {
+	d := newArrowReader(in).(*arrowReader)
+	return readAhead(records{d, func() bool { return d.row < d.n }})
+}
+
 func (d *arrowReader) line() int64 { return d.count }
 
 func (d *arrowReader) next() (rec record.Record, err error) {
