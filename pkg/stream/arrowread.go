@@ -19,13 +19,14 @@ import (
 // arrowReader reads Arrow IPC streams, its own and those of others, which are
 // read by the names of their columns.
 type arrowReader struct {
-	in      *bufio.Reader
-	rows    rows
-	ipc     *ipc.Reader // nil between streams
-	columns []arrowColumn
-	row, n  int   // of the batch
-	count   int64 // of rows read
-	scratch []byte
+	in       *bufio.Reader
+	rows     rows
+	ipc      *ipc.Reader // nil between streams
+	messages *arrowMessages
+	columns  []arrowColumn
+	row, n   int   // of the batch
+	count    int64 // of rows read
+	scratch  []byte
 }
 
 func newArrowReader(in *bufio.Reader) decoder {
@@ -34,7 +35,116 @@ func newArrowReader(in *bufio.Reader) decoder {
 
 func newArrowBatches(in *bufio.Reader) batches {
 	d := newArrowReader(in).(*arrowReader)
-	return readAhead(records{d, func() bool { return d.row < d.n }})
+	return readAhead(&arrowBatches{d})
+}
+
+// arrowBatches hands on batches of samples as the columns that they are, where
+// these need no second look, and others row by row.
+type arrowBatches struct{ *arrowReader }
+
+func (d *arrowBatches) produce(b *filling) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("corrupt Arrow stream: %v", p)
+		}
+	}()
+	for len(b.Runs) == 0 || d.row < d.n {
+		if d.row == d.n && d.ipc == nil {
+			header, err := d.begin()
+			if err != nil {
+				return err
+			}
+			if header != nil {
+				b.add(header, d.count)
+			}
+			continue
+		}
+		if d.row == d.n {
+			// What is in the batch's own memory stays until it is filled again.
+			d.messages.body = b.body
+			err := d.batch()
+			b.body = d.messages.body
+			if err != nil {
+				return err
+			}
+			if d.ipc != nil && d.direct(b) {
+				return nil
+			}
+			continue
+		}
+		if b.samples+b.powers+len(b.Others) >= recordsAtOnce {
+			break
+		}
+		rec, err := d.next()
+		if err != nil {
+			return err
+		}
+		b.add(rec, d.count)
+	}
+	return nil
+}
+
+// direct hands on the columns of the current batch, if every row has the same
+// values and none can be at fault.
+func (d *arrowBatches) direct(b *filling) bool {
+	fm := d.rows.kind
+	if fm == nil || fm.kind != record.KindSample || d.rows.jsonAt >= 0 || d.n == 0 {
+		return false
+	}
+	var s Samples
+	run := Run{Kind: record.KindSample, N: d.n}
+	for _, to := range d.rows.plan(fm) {
+		if to.field < 0 {
+			return false
+		}
+		c := &d.columns[to.column]
+		plain := !c.nulls && c.index == nil
+		power := func(column *[]float64, has Has) bool {
+			*column = c.floats
+			run.Has |= has
+			return plain && c.typ == real && allFinite(c.floats)
+		}
+		ok := false
+		switch fd := &fm.fields[to.field]; fd.name {
+		case "t_ns":
+			s.TimeNS = c.ints
+			ok = plain && c.typ == whole
+		case "power_w":
+			ok = power(&s.PowerW, HasPower)
+		case "power_instant_w":
+			ok = power(&s.PowerInstantW, HasInstant)
+		case "power_average_w":
+			ok = power(&s.PowerAverageW, HasAverage)
+		case "sm_clock_mhz":
+			s.SMClockMHz = c.ints
+			run.Has |= HasSMClock
+			ok = plain && c.typ == whole
+		case "gpu", "throttle_reasons", "read_ok", "error":
+		default:
+			number := c.typ == whole || c.typ == natural || c.typ == real
+			ok = number && fd.typ == real || c.typ == whole && fd.typ == whole
+		}
+		if !ok {
+			return false
+		}
+	}
+	if s.TimeNS == nil || run.Has&(HasPower|HasInstant|HasAverage) == 0 {
+		return false
+	}
+	d.row = d.n
+	d.count += int64(d.n)
+	b.count(run)
+	b.Samples, b.Powers, b.ready = s, Powers{}, true
+	return true
+}
+
+func allFinite(values []float64) bool {
+	for _, v := range values {
+		if !finite(v) {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *arrowReader) line() int64 { return d.count }
@@ -80,7 +190,8 @@ func (d *arrowReader) begin() (record.Record, error) {
 	if _, err := d.in.Peek(1); err != nil {
 		return nil, err
 	}
-	r, err := ipc.NewReaderFromMessageReader(&arrowMessages{in: d.in}, ipc.WithAllocator(&boundedMemory{}))
+	d.messages = &arrowMessages{in: d.in}
+	r, err := ipc.NewReaderFromMessageReader(d.messages, ipc.WithAllocator(&boundedMemory{}))
 	if err != nil {
 		return nil, arrowError(err)
 	}

@@ -137,11 +137,13 @@ type filling struct {
 	samples, powers int // rows so far
 	columns         Samples
 	entries         Powers
+	ready           bool   // Samples and Powers are as they are to be handed on
+	body            []byte // what they stand in, for an encoding that is columns itself
 }
 
 // begin empties the batch.
 func (b *filling) begin() {
-	b.samples, b.powers = 0, 0
+	b.samples, b.powers, b.ready = 0, 0, false
 	b.Runs, b.lines = b.Runs[:0], b.lines[:0]
 	clear(b.Others)
 	b.Others = b.Others[:0]
@@ -149,6 +151,9 @@ func (b *filling) begin() {
 
 // end makes the batch fit to be handed on.
 func (b *filling) end() *Batch {
+	if b.ready {
+		return &b.Batch
+	}
 	b.Samples, b.Powers = b.columns, b.entries
 	b.Samples.fit(b.samples)
 	b.Powers.TimeNS, b.Powers.PowerW = b.entries.TimeNS[:b.powers], b.entries.PowerW[:b.powers]

@@ -60,7 +60,7 @@ func newBlocks(r io.Reader) batches {
 
 // work reads blocks until the input ends.
 func (s *blocks) work() {
-	o := &lineParser{objects: newObjects(), credit: 16 * learnCost}
+	var o *lineParser
 	for {
 		var b *block
 		select {
@@ -77,6 +77,9 @@ func (s *blocks) work() {
 		s.ended = b.err != nil
 		s.order <- b // has room for all
 		s.cutting.Unlock()
+		if o == nil {
+			o = &lineParser{objects: newObjects(), credit: 16 * learnCost}
+		}
 		o.parse(b)
 		b.done <- struct{}{}
 	}
