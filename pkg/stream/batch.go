@@ -60,7 +60,8 @@ const (
 
 // Samples are what attribution asks of samples, a column each: their power and
 // what held it down. Other fields were read and left out. A sample whose read
-// failed is not here but among the batch's others.
+// failed is not here but among the batch's others, with these fields and its
+// error.
 type Samples struct {
 	TimeNS                               []int64
 	PowerW, PowerInstantW, PowerAverageW []float64
@@ -137,8 +138,8 @@ type filling struct {
 	samples, powers int // rows so far
 	columns         Samples
 	entries         Powers
-	ready           bool   // Samples and Powers are as they are to be handed on
-	body            []byte // what they stand in, for an encoding that is columns itself
+	ready           bool    // Samples and Powers are as they are to be handed on
+	own             Samples // room for those, of an encoding that is columns itself
 }
 
 // begin empties the batch.
@@ -236,7 +237,10 @@ func (b *filling) keep(rec record.Record) record.Record {
 		c.Extra = keepExtra(r.Extra)
 		return &c
 	case *record.Sample:
-		return owned(r)
+		return &record.Sample{
+			TimeNS: r.TimeNS, GPU: r.GPU, PowerW: r.PowerW, PowerInstantW: r.PowerInstantW, PowerAverageW: r.PowerAverageW,
+			SMClockMHz: r.SMClockMHz, ThrottleReasons: r.ThrottleReasons, ReadOK: r.ReadOK, Error: r.Error,
+		}
 	case *record.Counter:
 		return owned(r)
 	case *record.GPM:

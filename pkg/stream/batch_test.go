@@ -161,7 +161,14 @@ func TestBatches(t *testing.T) {
 			sameInBatches(t, b.Bytes()[:b.Len()*2/3], asItIs)
 		}
 	}
-	sameInBatches(t, threeColumnsArrow(t), asItIs)
+	columns := threeColumnsArrow(t)
+	sameInBatches(t, columns, asItIs)
+	for range 10 {
+		sameInBatches(t, columns[:rand.IntN(len(columns))], asItIs)
+	}
+	for n := range 600 {
+		sameInBatches(t, columns[:n], asItIs)
+	}
 	sameInBatches(t, threeColumns(), asItIs)
 	sameInBatches(t, traceCSV(), asItIs)
 }
