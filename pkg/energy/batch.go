@@ -53,7 +53,7 @@ func (a *Attributor) observeBatch(b *stream.Batch, q *queue, take func(record.Re
 // be handed on without an edge of it on the way.
 func (a *Attributor) quiet(q *queue) int64 {
 	until := q.next
-	if len(a.open) > 0 {
+	if len(a.open) > 0 && a.open[0].undone == 0 {
 		first := a.open[0]
 		if first.left == 0 {
 			return math.MinInt64
@@ -97,10 +97,13 @@ func (a *Attributor) observeSamples(run stream.Run, s *stream.Samples, i, end in
 // observePowers does so for entries of the driver's buffer.
 func (a *Attributor) observePowers(gpu int, p *stream.Powers, i, end int, q *queue) (n int) {
 	b := a.board(gpu)
-	if b == nil || a.opts.Method == Auto {
+	if b == nil {
 		return 0
 	}
 	until := a.quiet(q)
+	if b.power != nil {
+		until = min(until, b.power.quiet())
+	}
 	times := p.TimeNS[i:end]
 	if c, ok := b.channels[0].(*buffered); ok {
 		n = c.run(times, p.PowerW[i:end], until, true)
@@ -108,6 +111,12 @@ func (a *Attributor) observePowers(gpu int, p *stream.Powers, i, end int, q *que
 		n = before(times, until)
 	}
 	a.pass(times[:n])
+	if b.power != nil {
+		for j, ns := range times[:n] {
+			b.power.pass(ns)
+			b.power.tracks[0].stamped(ns, p.PowerW[i+j])
+		}
+	}
 	return n
 }
 
