@@ -39,6 +39,7 @@ type reconstruction struct {
 	built   bool
 
 	held      []*patch
+	spare     []*patch // for use again
 	heldEdges int
 	active    []*share // events that have begun and not ended in the patches released
 	group     groups
@@ -332,7 +333,8 @@ func (r *reconstruction) build() {
 	first, last := r.cluster[0].ns, r.cluster[len(r.cluster)-1].ns
 	use := r.useful(first/2 + last/2)
 	memory, reach, step := flank(use)
-	p := &patch{originNS: first, edges: r.cluster}
+	p := r.blank()
+	p.originNS, p.edges = first, r.cluster
 	r.cluster = nil
 	if len(use) == 0 {
 		memory, reach, step = 1e8, 1e8, 1e8
@@ -376,7 +378,7 @@ func (r *reconstruction) build() {
 	for _, t := range use {
 		rows += len(t.between(from+1, hi))
 	}
-	p.rows = make([]row, 0, rows)
+	p.rows = slices.Grow(p.rows, rows)
 	for _, t := range use {
 		channel := int8(slices.Index(r.tracks, t))
 		for _, u := range t.between(from+1, hi) {
@@ -392,12 +394,11 @@ func (r *reconstruction) build() {
 			p.blind[channel] = t.shiftSE
 		}
 	}
-	p.chains = make([]chain, len(r.tracks))
-	for i, t := range r.tracks {
-		p.chains[i] = t.response.chain
-		p.chains[i].lag += t.shift
+	for _, t := range r.tracks {
+		c := t.response.chain
+		c.lag += t.shift
+		p.chains = append(p.chains, c)
 	}
-	p.weigh(p.chains)
 	r.between(p, from, until)
 	for i := range p.edges {
 		e := &p.edges[i]
@@ -426,8 +427,6 @@ func (r *reconstruction) cells(p *patch, cuts []int64, from, until, lo, hi int64
 	marks := append([]int64{lo, from, until, hi}, cuts...)
 	slices.Sort(marks)
 	marks = slices.Compact(marks)
-	n := 16 * len(marks)
-	p.ends, p.segment, p.jump = make([]float64, 0, n), make([]int, 0, n), make([]bool, 0, n)
 	segment := -1
 	for i := 0; i+1 < len(marks); i++ {
 		a, b := marks[i], marks[i+1]
@@ -454,7 +453,7 @@ func (r *reconstruction) cells(p *patch, cuts []int64, from, until, lo, hi int64
 		}
 	}
 	p.ends = append(p.ends, sec(hi))
-	p.busy = make([]bool, len(p.segment))
+	p.busy = append(p.busy, make([]bool, len(p.segment))...)
 }
 
 // divide appends the widths of the cells of a stretch: step at its ends, more
@@ -536,6 +535,7 @@ func (r *reconstruction) release(finish func(*share)) {
 		t.restVar = t.rest.variance()
 	}
 	each(r.held, func(s *solver, p *patch, _ int) {
+		p.weigh(p.chains)
 		p.noise = prior
 		p.noise.jump = p.step()
 		s.solve(p, p.noise, true, false)
@@ -555,6 +555,7 @@ func (r *reconstruction) release(finish func(*share)) {
 	for _, p := range r.held {
 		r.give(p, finish)
 	}
+	r.spare = append(r.spare, r.held...)
 	clear(r.held)
 	r.held, r.heldEdges = r.held[:0], 0
 }
