@@ -172,11 +172,18 @@ func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out 
 		return out.Write(r)
 	}
 	var err error
-	a, err = energy.New(opts, func(e *record.Event) error { return write(e) })
+	events := writeBehind(out)
+	a, err = energy.New(opts, func(e *record.Event) error {
+		if n == 0 {
+			return write(e)
+		}
+		n++
+		return events.write(e)
+	})
 	if err != nil {
-		return c.Usagef("%v", err)
+		return errors.Join(c.Usagef("%v", err), events.end())
 	}
-	if err := a.Join(trace, work); err != nil {
+	if err := errors.Join(a.Join(trace, work), events.end()); err != nil {
 		var clash *energy.ClockError
 		if errors.As(err, &clash) {
 			return cli.WithHint(err, "give events wall-clock times, t_start_unix_ns and t_end_unix_ns, to join across boots")

@@ -108,7 +108,7 @@ type pending struct {
 }
 
 // New makes an attributor that hands finished events to emit. The event given
-// to emit is valid during the call.
+// to emit is valid during the call, what it points to for good.
 func New(opts Options, emit func(*record.Event) error) (*Attributor, error) {
 	a := &Attributor{opts: opts, emit: emit, gpus: map[int]*board{}}
 	if a.opts.Rules == (Rules{}) {

@@ -237,6 +237,9 @@ func (d *arrowBatches) skip(n int) error {
 	return cutInside(err)
 }
 
+// believed is how many values a batch may promise before any has come.
+const believed = 1 << 18
+
 // pieces reads a column of so many values of eight bytes.
 func (d *arrowBatches) pieces(values int, take func([]byte)) error {
 	for left := 8 * values; left > 0; {
@@ -251,7 +254,7 @@ func (d *arrowBatches) pieces(values int, take func([]byte)) error {
 }
 
 func (d *arrowBatches) wholes(to *[]int64, n int) error {
-	column := (*to)[:0]
+	column := slices.Grow((*to)[:0], min(n, believed))
 	err := d.pieces(n, func(b []byte) {
 		column = slices.Grow(column, len(b)/8)
 		for ; len(b) >= 8; b = b[8:] {
@@ -264,7 +267,7 @@ func (d *arrowBatches) wholes(to *[]int64, n int) error {
 
 // numbers says whether all numbers so far are ones that can stand in a record.
 func (d *arrowBatches) numbers(to *[]float64, n int, sound bool) (bool, error) {
-	column := (*to)[:0]
+	column := slices.Grow((*to)[:0], min(n, believed))
 	err := d.pieces(n, func(b []byte) {
 		column = slices.Grow(column, len(b)/8)
 		for ; len(b) >= 8; b = b[8:] {
