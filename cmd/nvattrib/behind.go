@@ -58,10 +58,11 @@ func (b *behind) write(e *record.Event) error {
 	return b.err
 }
 
-// end waits until all is written.
+// end waits until all is written. A failure that a write has told of is not
+// told again.
 func (b *behind) end() error {
 	if b.ended {
-		return b.err
+		return nil
 	}
 	b.ended = true
 	b.full <- b.batch
