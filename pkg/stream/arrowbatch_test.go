@@ -13,8 +13,9 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 )
 
-// arrowTable is batches of samples as another program would make them.
-func arrowTable(tb testing.TB, batches int, power func(i int) (w float64, ok bool), options ...ipc.Option) []byte {
+// arrowTable is batches of samples as another program would make them, of
+// rows that grow from 1 by so many or, where that is 0, of benchRows.
+func arrowTable(tb testing.TB, batches, rows int, power func(i int) (w float64, ok bool), options ...ipc.Option) []byte {
 	tb.Helper()
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "temp_c", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
@@ -26,9 +27,15 @@ func arrowTable(tb testing.TB, batches int, power func(i int) (w float64, ok boo
 	var out bytes.Buffer
 	w := ipc.NewWriter(&out, append(options, ipc.WithSchema(schema))...)
 	i := 0
+	rowsOf := func(n int) int {
+		if rows == 0 {
+			return benchRows
+		}
+		return 1 + n*rows%3000
+	}
 	for n := range batches {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-		for range 1 + n*997%3000 {
+		for range rowsOf(n) {
 			if i%3 == 0 {
 				b.Field(0).(*array.Int32Builder).AppendNull()
 			} else {
@@ -58,13 +65,13 @@ func arrowTable(tb testing.TB, batches int, power func(i int) (w float64, ok boo
 // is amiss with them and wherever the stream ends.
 func TestColumns(t *testing.T) {
 	t.Parallel()
-	whole := arrowTable(t, 6, func(i int) (float64, bool) { return 300 + float64(i%100), true })
+	whole := arrowTable(t, 6, 997, func(i int) (float64, bool) { return 300 + float64(i%100), true })
 	tables := [][]byte{
 		whole,
 		append(bytes.Clone(whole), whole...),
-		arrowTable(t, 6, func(i int) (float64, bool) { return 300, i%2000 != 2 }),
-		arrowTable(t, 6, func(i int) (float64, bool) { return 300 / float64(i%1500), true }),
-		arrowTable(t, 6, func(i int) (float64, bool) { return 300, true }, ipc.WithZstd()),
+		arrowTable(t, 6, 997, func(i int) (float64, bool) { return 300, i%2000 != 2 }),
+		arrowTable(t, 6, 997, func(i int) (float64, bool) { return 300 / float64(i%1500), true }),
+		arrowTable(t, 6, 997, func(i int) (float64, bool) { return 300, true }, ipc.WithZstd()),
 	}
 	for _, data := range tables {
 		sameInBatches(t, data, asItIs)

@@ -33,7 +33,7 @@ var seeds = map[string]func(testing.TB) [][]byte{
 	},
 	"FuzzArrow": func(tb testing.TB) [][]byte {
 		whole := encode(tb, Arrow, None, newRandom(1).stream(3)...)
-		columns := arrowTable(tb, 2, func(i int) (float64, bool) { return float64(i), i != 400 })
+		columns := arrowTable(tb, 2, 997, func(i int) (float64, bool) { return float64(i), i != 400 })
 		return [][]byte{whole, threeColumnsArrow(tb)[:900], whole[:len(whole)/2], append(whole, whole...), columns}
 	},
 	"FuzzSniff": func(tb testing.TB) [][]byte {
