@@ -267,9 +267,9 @@ func wholeAt(b []byte, p int) (int64, int) {
 	return int64(v), p
 }
 
-// decimalAt is a number from 0 without exponent in at most 15 digits at b[p:],
-// and where it ends; negative where there is none. It is exact, as in
-// [scanFloat].
+// decimalAt is a number from 0 without exponent at b[p:], of up to 7 digits
+// before the point and 15 after, and where it ends; negative where there is
+// none, or one that is not exact by one division, as in [scanFloat].
 func decimalAt(b []byte, p int) (float64, int) {
 	v, n := digits(b, p)
 	if n == 0 || n == 8 || n > 1 && b[p] == '0' {
@@ -279,11 +279,24 @@ func decimalAt(b []byte, p int) (float64, int) {
 	if b[p] != '.' {
 		return float64(v), p
 	}
-	more, n := digits(b, p+1)
-	if n == 0 || n == 8 {
+	p++
+	more, decimals := digits(b, p)
+	if decimals == 0 {
 		return 0, -1
 	}
-	return float64(v*whole10[n]+more) / pow10[n], p + 1 + n
+	v = v*whole10[decimals] + more
+	p += decimals
+	if decimals == 8 {
+		more, rest := digits(b, p)
+		if decimals += rest; n+decimals > 18 || rest == 8 {
+			return 0, -1
+		}
+		if v = v*whole10[rest] + more; v >= maxExact {
+			return 0, -1
+		}
+		p += rest
+	}
+	return float64(v) / pow10[decimals], p
 }
 
 // passDecimal is where such a number ends, whatever its sign.
@@ -298,9 +311,16 @@ func passDecimal(b []byte, p int) int {
 	if p += n; b[p] != '.' {
 		return p
 	}
-	_, n = digits(b, p+1)
-	if n == 0 || n == 8 {
+	p++
+	_, n = digits(b, p)
+	if n == 0 {
 		return -1
 	}
-	return p + 1 + n
+	if p += n; n < 8 {
+		return p
+	}
+	if _, n = digits(b, p); n == 8 {
+		return -1
+	}
+	return p + n
 }
