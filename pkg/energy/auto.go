@@ -19,7 +19,10 @@ type reconstruction struct {
 	gpu    int
 	tracks []*track
 	named  map[string]*track
-	choose func(*record.Sample) record.Opt[float64]
+	choose choice
+	using  []*track  // room for useful
+	widths []float64 // room for divide
+	least  int64     // ns after an edge before which its patch is never known well enough
 
 	edges   edgeHeap
 	cluster []edge  // of the next patch
@@ -36,6 +39,7 @@ type reconstruction struct {
 	built   bool
 
 	held      []*patch
+	spare     []*patch // for use again
 	heldEdges int
 	active    []*share // events that have begun and not ended in the patches released
 	group     groups
@@ -93,6 +97,7 @@ func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {
 		r.named[name] = t
 	}
 	r.choose = averaged()
+	r.least = leastReach(r.tracks)
 	r.group.init()
 	return r
 }
@@ -100,16 +105,7 @@ func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {
 // observe takes a record of this GPU.
 func (r *reconstruction) observe(x record.Record) {
 	ns, _ := x.When()
-	if !r.begun {
-		r.begun, r.firstNS, r.nowNS = true, ns, ns
-	}
-	r.nowNS = max(r.nowNS, ns)
-	if r.records++; r.records%1024 == 0 {
-		r.trim()
-	}
-	for _, t := range r.tracks {
-		t.quiet = ns > r.busyUntil+settled
-	}
+	r.pass(ns)
 	switch x := x.(type) {
 	case *record.Power:
 		r.tracks[0].stamped(x.TimeNS, x.PowerW)
@@ -124,9 +120,43 @@ func (r *reconstruction) observe(x record.Record) {
 		if w, ok := x.PowerInstantW.Get(); ok {
 			r.tracks[2].at(x.TimeNS, w)
 		}
-		if w, ok := r.choose(x).Get(); ok {
+		if w, ok := r.choose.of(x).Get(); ok {
 			r.tracks[3].at(x.TimeNS, w)
 		}
+	}
+}
+
+// quiet is the time before which a record of this GPU changes nothing but the
+// tracks.
+func (r *reconstruction) quiet() int64 {
+	if r.heldEdges >= maxHeld {
+		return math.MinInt64
+	}
+	until := never
+	if len(r.edges) > 0 {
+		until = r.edges[0].ns
+	}
+	if n := len(r.cluster); n > 0 {
+		last := r.cluster[n-1].ns
+		if !r.early(max(r.nowNS, last)) {
+			return math.MinInt64
+		}
+		until = min(until, last+r.least)
+	}
+	return until
+}
+
+// pass notes that a record of that time has come.
+func (r *reconstruction) pass(ns int64) {
+	if !r.begun {
+		r.begun, r.firstNS, r.nowNS = true, ns, ns
+	}
+	r.nowNS = max(r.nowNS, ns)
+	if r.records++; r.records%1024 == 0 {
+		r.trim()
+	}
+	for _, t := range r.tracks {
+		t.quiet = ns > r.busyUntil+settled
 	}
 }
 
@@ -172,12 +202,43 @@ func flank(tracks []*track) (memory, flank, step float64) {
 	return memory * 1e9, (memory + step) * 1e9, step * 1e9
 }
 
+// leastReach is twice what flank is at least, whichever tracks are in use and
+// however often they are updated.
+func leastReach(tracks []*track) int64 {
+	memory, step := math.Inf(1), math.Inf(1)
+	for _, t := range tracks {
+		window := t.response.window
+		if t.name == Counter {
+			window = 0
+		}
+		memory, step = min(memory, t.response.memory(window)), min(step, t.response.update)
+	}
+	return 2 * int64((memory+step)*1e9)
+}
+
+// early says that the next patch cannot be built before a time that is later
+// than ns.
+func (r *reconstruction) early(ns int64) bool {
+	last := r.cluster[len(r.cluster)-1].ns
+	if ns > last+r.least || len(r.edges) > 0 && r.edges[0].ns < ns {
+		return false
+	}
+	// Some track is of use, and will be.
+	for _, t := range r.tracks {
+		if n := len(t.updates); n >= 2 && t.updates[0].ns <= last && t.updates[n-1].ns >= last {
+			return true
+		}
+	}
+	return false
+}
+
 // useful are the tracks that say something of power about ns: those that see
 // it, but beside one that sees all of the time none whose readings are means
 // over ten times as long, or of a part of the time only and rarer, or polled
-// too seldom to tell when they were made.
+// too seldom to tell when they were made. They are valid until the next call.
 func (r *reconstruction) useful(ns int64) (use []*track) {
 	finest, update := math.Inf(1), math.Inf(1)
+	use = r.using[:0]
 	for _, t := range r.tracks {
 		if !t.about(ns) {
 			continue
@@ -187,6 +248,7 @@ func (r *reconstruction) useful(ns int64) (use []*track) {
 			finest, update = min(finest, t.reach()), min(update, t.response.update)
 		}
 	}
+	r.using = use
 	return slices.DeleteFunc(use, func(t *track) bool {
 		vague := !math.IsInf(update, 1) && t.polled > t.response.update/3
 		return t.reach() > 8*finest || t.response.coverage <= 0.8 && (vague || t.response.update > 1.5*update)
@@ -210,6 +272,9 @@ func (t *track) about(ns int64) bool {
 
 // advance builds the patches that are known well enough; all of them at the end.
 func (r *reconstruction) advance(all bool) {
+	if !all && len(r.cluster) > 0 && r.early(r.nowNS) {
+		return
+	}
 	for {
 		var last int64
 		if n := len(r.cluster); n > 0 {
@@ -268,7 +333,8 @@ func (r *reconstruction) build() {
 	first, last := r.cluster[0].ns, r.cluster[len(r.cluster)-1].ns
 	use := r.useful(first/2 + last/2)
 	memory, reach, step := flank(use)
-	p := &patch{originNS: first, edges: r.cluster}
+	p := r.blank()
+	p.originNS, p.edges = first, r.cluster
 	r.cluster = nil
 	if len(use) == 0 {
 		memory, reach, step = 1e8, 1e8, 1e8
@@ -308,6 +374,11 @@ func (r *reconstruction) build() {
 	cuts = slices.Compact(cuts)
 	r.cells(p, cuts, from, until, lo, hi, step)
 
+	rows := 0
+	for _, t := range use {
+		rows += len(t.between(from+1, hi))
+	}
+	p.rows = slices.Grow(p.rows, rows)
 	for _, t := range use {
 		channel := int8(slices.Index(r.tracks, t))
 		for _, u := range t.between(from+1, hi) {
@@ -323,12 +394,11 @@ func (r *reconstruction) build() {
 			p.blind[channel] = t.shiftSE
 		}
 	}
-	p.chains = make([]chain, len(r.tracks))
-	for i, t := range r.tracks {
-		p.chains[i] = t.response.chain
-		p.chains[i].lag += t.shift
+	for _, t := range r.tracks {
+		c := t.response.chain
+		c.lag += t.shift
+		p.chains = append(p.chains, c)
 	}
-	p.weigh(p.chains)
 	r.between(p, from, until)
 	for i := range p.edges {
 		e := &p.edges[i]
@@ -357,66 +427,60 @@ func (r *reconstruction) cells(p *patch, cuts []int64, from, until, lo, hi int64
 	marks := append([]int64{lo, from, until, hi}, cuts...)
 	slices.Sort(marks)
 	marks = slices.Compact(marks)
-	inside := map[int64]bool{}
-	for _, x := range cuts {
-		inside[x] = true
-	}
 	segment := -1
 	for i := 0; i+1 < len(marks); i++ {
 		a, b := marks[i], marks[i+1]
+		_, inside := slices.BinarySearch(cuts, a)
 		switch {
 		case a == from:
 			segment = 0
 		case a >= until || a < from:
 			segment = -1
-		case inside[a]:
+		case inside:
 			segment++
 		}
 		if segment >= p.segments {
 			p.segments++
 			p.starts = append(p.starts, a)
 		}
-		widths := divide(float64(b-a), step)
+		r.widths = divide(r.widths[:0], float64(b-a), step)
 		at := sec(a)
-		for j, w := range widths {
+		for j, w := range r.widths {
 			p.ends = append(p.ends, at)
 			p.segment = append(p.segment, segment)
-			p.jump = append(p.jump, j == 0 && inside[a])
+			p.jump = append(p.jump, j == 0 && inside)
 			at += w / 1e9
 		}
 	}
 	p.ends = append(p.ends, sec(hi))
-	p.busy = make([]bool, len(p.segment))
+	p.busy = append(p.busy, make([]bool, len(p.segment))...)
 }
 
-// divide is the widths of the cells of a stretch: step at its ends, more in the
-// middle.
-func divide(length, step float64) []float64 {
+// divide appends the widths of the cells of a stretch: step at its ends, more
+// in the middle.
+func divide(w []float64, length, step float64) []float64 {
 	const growth = 1.4
 	n := int(math.Ceil(length / step))
 	if n <= 4 {
 		n = max(n, 1)
-		w := make([]float64, n)
-		for i := range w {
-			w[i] = length / float64(n)
+		for range n {
+			w = append(w, length/float64(n))
 		}
 		return w
 	}
-	var half []float64
 	sum := 0.0
-	for w := step; sum+w < length/2; w *= growth {
-		half = append(half, w)
-		sum += w
+	for x := step; sum+x < length/2; x *= growth {
+		w = append(w, x)
+		sum += x
 	}
 	scale := length / 2 / sum
-	widths := make([]float64, 0, 2*len(half))
-	for _, w := range half {
-		widths = append(widths, w*scale)
+	for i := range w {
+		w[i] *= scale
 	}
-	for i := len(half) - 1; i >= 0; i-- {
-		widths = append(widths, half[i]*scale)
+	for i := len(w) - 1; i >= 0; i-- {
+		w = append(w, w[i])
 	}
-	return widths
+	return w
 }
 
 // between accounts for the time from the last patch to this one.
@@ -471,6 +535,7 @@ func (r *reconstruction) release(finish func(*share)) {
 		t.restVar = t.rest.variance()
 	}
 	each(r.held, func(s *solver, p *patch, _ int) {
+		p.weigh(p.chains)
 		p.noise = prior
 		p.noise.jump = p.step()
 		s.solve(p, p.noise, true, false)
@@ -490,6 +555,7 @@ func (r *reconstruction) release(finish func(*share)) {
 	for _, p := range r.held {
 		r.give(p, finish)
 	}
+	r.spare = append(r.spare, r.held...)
 	clear(r.held)
 	r.held, r.heldEdges = r.held[:0], 0
 }

@@ -22,6 +22,7 @@ type patch struct {
 	starts   []int64 // ns, of the segments
 
 	rows   []row
+	store  []float64 // the rows' weights and slopes
 	chains []chain
 	edges  []edge            // in the order of time
 	blind  [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
@@ -38,6 +39,21 @@ type patch struct {
 	drift  [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them
 	seen   []float64            // of each segment: readings' worth that fell into it
 	whole  []*share             // the event that a segment is
+}
+
+// blank is a patch with the room of one that is done with.
+func (r *reconstruction) blank() *patch {
+	n := len(r.spare)
+	if n == 0 {
+		return &patch{}
+	}
+	p := r.spare[n-1]
+	r.spare = r.spare[:n-1]
+	*p = patch{
+		ends: p.ends[:0], segment: p.segment[:0], jump: p.jump[:0], busy: p.busy[:0], starts: p.starts[:0],
+		rows: p.rows[:0], store: p.store, steps: p.steps, chains: p.chains[:0], joules: p.joules[:0], cov: p.cov[:0], seen: p.seen[:0],
+	}
+	return p
 }
 
 // row is a reading: the mean of the power, followed as its channel follows it,
@@ -110,7 +126,10 @@ func (p *patch) weigh(chains []chain) {
 		r.first, r.last = min(max(lo, 0), hi-1), hi
 		size += 2 * (r.last - r.first)
 	}
-	store := make([]float64, size)
+	if cap(p.store) < size {
+		p.store = make([]float64, size)
+	}
+	store := p.store[:size]
 	for i := range p.rows {
 		r := &p.rows[i]
 		c := chains[r.channel]
@@ -153,7 +172,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	passes := 1
 	if first {
 		passes = 4
-		p.steps = make([]float64, n)
+		p.steps = resize(p.steps, n)
 		for i := range p.rows {
 			p.rows[i].steep, p.rows[i].spread = 0, 100
 		}
@@ -308,7 +327,7 @@ func resize(x []float64, n int) []float64 {
 // settle writes the outcome of solve into the patch.
 func (s *solver) settle(p *patch) {
 	n, k := len(p.ends)-1, p.segments
-	p.joules, p.cov = make([]float64, k), make([]float64, k*k)
+	p.joules, p.cov = resize(p.joules, k), resize(p.cov, k*k)
 	z := resize(s.z, n*k)
 	s.z = z
 	for i, g := range p.segment {
@@ -341,7 +360,7 @@ func (s *solver) settle(p *patch) {
 			p.cov[g*k+j] += p.scale * d * z[i*k+j]
 		}
 	}
-	p.seen = make([]float64, k)
+	p.seen = resize(p.seen, k)
 	for i := range p.rows {
 		r := &p.rows[i]
 		for j, h := range r.weights {
