@@ -306,7 +306,7 @@ func (r *reconstruction) build() {
 	}
 	slices.Sort(cuts)
 	cuts = slices.Compact(cuts)
-	r.cells(p, cuts, from, until, lo, hi, step)
+	r.cells(p, cuts, from, until, lo, hi, step/2)
 
 	for _, t := range use {
 		channel := int8(slices.Index(r.tracks, t))
@@ -386,7 +386,7 @@ func (r *reconstruction) cells(p *patch, cuts []int64, from, until, lo, hi int64
 		}
 	}
 	p.ends = append(p.ends, sec(hi))
-	p.busy = make([]bool, len(p.segment))
+	p.busy, p.grain = make([]bool, len(p.segment)), make([]float64, len(p.segment))
 }
 
 // divide is the widths of the cells of a stretch: step at its ends, more in the
@@ -404,7 +404,7 @@ func divide(length, step float64) []float64 {
 	}
 	var half []float64
 	sum := 0.0
-	for w := step; sum+w < length/2; w *= growth {
+	for w := step; sum < length/2; w *= growth {
 		half = append(half, w)
 		sum += w
 	}
@@ -467,6 +467,7 @@ func (r *reconstruction) release(finish func(*share)) {
 		return
 	}
 	r.occupy()
+	r.refute()
 	for _, t := range r.tracks {
 		t.restVar = t.rest.variance()
 	}
@@ -633,7 +634,12 @@ func (r *reconstruction) occupy() {
 		}
 	})
 	r.walk(func(p *patch, cell int, active []*share) {
-		p.busy[cell] = slices.ContainsFunc(active, func(s *share) bool { return !s.frame })
+		for _, s := range active {
+			if !s.frame {
+				p.busy[cell] = true
+				p.grain[cell] = max(p.grain[cell], grainOf(&s.event.event))
+			}
+		}
 	})
 }
 

@@ -18,6 +18,8 @@ type patch struct {
 	jump     []bool    // cell i begins at an edge of an event
 	busy     []bool    // an event is going on in cell i
 	steps    []float64 // W²: of steps at cells' beginnings that no event tells of
+	grain    []float64 // s, of each cell: see grainOf
+	texture  []float64 // W²: what the grain adds to the variance at cells' beginnings
 	segments int
 	starts   []int64 // ns, of the segments
 
@@ -153,7 +155,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	passes := 1
 	if first {
 		passes = 4
-		p.steps = make([]float64, n)
+		p.steps, p.texture = make([]float64, n), make([]float64, n)
 		for i := range p.rows {
 			p.rows[i].steep, p.rows[i].spread = 0, 100
 		}
@@ -175,6 +177,10 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 			if p.jump[i] {
 				v += w.jump * w.jump
 			}
+			if first && pass > 0 && p.busy[i] && p.busy[i-1] {
+				p.texture[i] = p.rough(i, s.before[i])
+			}
+			v += p.texture[i]
 			if first && pass > 0 && !p.jump[i] {
 				was := p.steps[i]
 				p.steps[i] = stepped(s.before[i]-s.before[i-1], v)
@@ -240,6 +246,14 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	rows := float64(len(p.rows))
 	p.scale = math.Max(1, misfit/(rows+2*math.Sqrt(rows)))
 	return twologL + misfit, true
+}
+
+// rough is what the grain of the work adds to the variance of the step of power
+// at the beginning of a cell inside an event, W².
+func (p *patch) rough(cell int, watts float64) float64 {
+	before := p.grain[cell-1] / (p.ends[cell] - p.ends[cell-1])
+	after := p.grain[cell] / (p.ends[cell+1] - p.ends[cell])
+	return watts * watts * (before*before + after*after)
 }
 
 // stepped is the variance for a step of power of that height where no event

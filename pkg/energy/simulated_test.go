@@ -391,12 +391,14 @@ func trace(rng *rand.Rand, all []*shows, t *trouble, until float64) []record.Rec
 				lines = append(lines, written{math.Ceil(at), &record.Power{TimeNS: ns(at), PowerW: w}})
 			}
 		case record.ChannelCounter:
+			over := 0.0 // when the call before returned
 			for k := 1; float64(k)*s.poll/1e3 < until; k++ {
-				before := float64(k)*s.poll/1e3 + 3e-4*rng.ExpFloat64()
+				before := max(float64(k)*s.poll/1e3+3e-4*rng.ExpFloat64(), over)
 				took := 0.0025 + 0.002*rng.ExpFloat64()
 				if rng.IntN(100) == 0 {
 					took += 0.05 * rng.Float64()
 				}
+				over = before + took
 				if t.blind(before) || rng.Float64() < t.dropped {
 					continue
 				}

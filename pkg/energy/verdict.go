@@ -94,8 +94,9 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 func (s *share) edges() float64 {
 	variance := 0.0
 	for _, m := range []*[channels]meter{&s.from, &s.to} {
-		for i := range m {
-			if m[i].ok && i != 1 {
+		// The counter's ticks are the coarsest: where there is nothing else.
+		for _, i := range []int{0, 2, 3, 1} {
+			if m[i].ok {
 				step := stampS * (m[i].level - m[i].outer)
 				variance += step * step
 				break
