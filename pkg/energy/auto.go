@@ -427,7 +427,6 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 		now[i] = t.meter(from)
 	}
 	if r.built && from > r.until {
-		best := math.Inf(1)
 		for i, t := range r.tracks {
 			a, b := r.account[i], now[i]
 			if !a.ok || !b.ok || a.breaks != b.breaks {
@@ -438,11 +437,9 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 			if holes := b.holes - a.holes; holes > 0 {
 				rank += math.Cbrt(holes)
 			}
-			if rank < best {
-				best = rank
-				p.rest = rest{b.joules.minus(a.joules), max(0, b.holes-a.holes), b.count - a.count, i, true}
-			}
+			p.rests[i] = rest{b.joules.minus(a.joules), max(0, b.holes-a.holes), b.count - a.count, i, rank, true}
 		}
+		p.settleOn(r.tracks)
 	}
 	if i, ok := r.witnesses(); ok && r.built {
 		r.apart.add(r.account[i], now[i], r.account[1], now[1], p.spacing, r.tracks[1].spacing/1e9)
@@ -458,7 +455,18 @@ type rest struct {
 	holes    float64 // s³
 	readings int64
 	channel  int
+	rank     float64
 	ok       bool
+}
+
+// settleOn takes the channel that tells best of the time before the patch.
+func (p *patch) settleOn(tracks []*track) {
+	p.rest = rest{}
+	for i, o := range p.rests {
+		if o.ok && tracks[i].alien == "" && (!p.rest.ok || o.rank < p.rest.rank) {
+			p.rest = o
+		}
+	}
 }
 
 // release solves the held patches and gives the events their shares.
@@ -476,6 +484,7 @@ func (r *reconstruction) release(finish func(*share)) {
 		p.noise.jump = p.step()
 		s.solve(p, p.noise, true, false)
 	})
+	r.recognise()
 	r.align()
 	r.learner.learn(r.held)
 	each(r.held, func(s *solver, p *patch, _ int) {
@@ -680,7 +689,7 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 		variance := max(sd*sd, t.restVar)*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
 		for _, s := range r.active {
 			if !p.rest.ok {
-				s.dark = "no reading covers all of the event"
+				s.dark = r.strangers("no reading covers all of the event")
 				continue
 			}
 			part := s.part(r.active)
@@ -725,7 +734,7 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 	for _, h := range holds {
 		s := h.s
 		if p.failed || len(p.rows) == 0 {
-			s.dark = "no reading is near the event"
+			s.dark = r.strangers("no reading is near the event")
 			continue
 		}
 		variance := 0.0

@@ -28,8 +28,9 @@ type patch struct {
 	edges  []edge            // in the order of time
 	blind  [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
 
-	rest    rest    // the time before it, up to the patch before
-	spacing float64 // s, its length
+	rest    rest           // the time before it, up to the patch before
+	rests   [channels]rest // of each channel
+	spacing float64        // s, its length
 	failed  bool
 	noise   noise
 	scale   float64 // of its noise over that of all, variances

@@ -30,6 +30,7 @@ type track struct {
 
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
+	alien          string // why its readings are worth nothing
 
 	quiet   bool // no event is going on
 	rest    blocks
