@@ -36,6 +36,7 @@ const (
 	// means over 500 ms, where 1 s is thought, to 0.35.
 	strange        = 6.0
 	strangeReading = 0.28
+	plainly        = 25.0 // the same, by which another mean has to be likelier to be taken
 )
 
 // recognise looks at whether the channels of which nothing was measured follow
@@ -63,10 +64,13 @@ func (r *reconstruction) recognise() {
 		if len(some) < fewSteps {
 			continue
 		}
-		as := shape(some, c, s.usual[0], t.response.tau, t.response.lag)
-		for _, w := range s.usual[1:] {
-			as = min(as, shape(some, c, w, t.response.tau, t.response.lag-(w-t.response.window)/2))
-			as = min(as, shape(some, c, w, t.response.tau, t.response.lag))
+		as, least, window := math.Inf(1), math.Inf(1), t.response.window
+		for _, w := range s.usual {
+			l := min(shape(some, c, w, t.response.tau, t.response.lag-(w-t.response.window)/2), shape(some, c, w, t.response.tau, t.response.lag))
+			as = min(as, l)
+			if l < least-plainly {
+				least, window = l, w
+			}
 		}
 		other := math.Inf(1)
 		for _, w := range s.other {
@@ -77,6 +81,8 @@ func (r *reconstruction) recognise() {
 		}
 		if other < as-strange-strangeReading*float64(readings) {
 			t.alien = fmt.Sprintf("the %s readings do not follow the power as those of other boards do: run the instrument response test (nvbaseline response) and give what it finds with --sensor", t.name)
+		} else if t.name == Instant { // of which no two kinds of board have the same
+			r.take(c, window)
 		}
 	}
 	r.disown()
@@ -91,6 +97,23 @@ func (r *reconstruction) disown() {
 	for _, p := range r.held {
 		p.settleOn(r.tracks)
 		p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return r.tracks[x.channel].alien != "" })
+	}
+}
+
+// take takes a channel's readings for means over a window from now on.
+func (r *reconstruction) take(c int, window float64) {
+	t := r.tracks[c]
+	if t.response.window == window {
+		return
+	}
+	t.response.window = window
+	for _, p := range r.held {
+		for i := range p.rows {
+			if int(p.rows[i].channel) == c {
+				p.rows[i].window = window
+			}
+		}
+		p.weigh(p.chains)
 	}
 }
 

@@ -107,8 +107,12 @@ func (r *reconstruction) observe(x record.Record) {
 	if r.records++; r.records%1024 == 0 {
 		r.trim()
 	}
+	edge := len(r.edges) > 0 && r.edges[0].ns <= ns
 	for _, t := range r.tracks {
 		t.quiet = ns > r.busyUntil+settled
+		if t.busy = ns < r.busyUntil; edge {
+			t.work.interrupt()
+		}
 	}
 	switch x := x.(type) {
 	case *record.Power:
@@ -680,11 +684,8 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 	w := &p.noise
 	r.seam(p)
 	if len(r.active) > 0 && p.spacing > 0 {
-		walk := w.idle
-		if len(r.active) > 0 {
-			walk = w.busy
-		}
 		t := r.tracks[p.rest.channel]
+		walk := max(w.busy, t.walk())
 		sd := w.sd[p.rest.channel]
 		variance := max(sd*sd, t.restVar)*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
 		for _, s := range r.active {

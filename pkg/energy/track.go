@@ -32,7 +32,9 @@ type track struct {
 	aligned        bool
 	alien          string // why its readings are worth nothing
 
-	quiet   bool // no event is going on
+	busy    bool // an event is going on
+	work    blocks
+	quiet   bool // no event is going on, nor was one lately
 	rest    blocks
 	restVar float64 // W²: rest's variance when the batch was taken up
 }
@@ -80,6 +82,14 @@ func (b *blocks) variance() float64 {
 	// The median of the square of a normal quantity is 0.455 of its variance;
 	// steps of power are few and do not move it.
 	return blockOf * stats.Quantile(slices.Sorted(slices.Values(b.apart)), 0.5) / (2 * 0.455)
+}
+
+// walk is the variance by which power walks inside events, W²/s, as far as it
+// shows from one block of readings to the next: what happens in less than a
+// block is not what a gap of many readings has to be told by.
+func (t *track) walk() float64 {
+	apart := 2 * t.work.variance() / blockOf // W², of two neighbours
+	return 1.5 * apart / (blockOf * t.spacing / 1e9)
 }
 
 // update is a new value of a channel.
@@ -278,6 +288,11 @@ func (t *track) push(ns int64, window, w, off float64) {
 		}
 	}
 	t.updates = append(t.updates, u)
+	if t.busy {
+		t.work.add(w)
+	} else {
+		t.work.interrupt()
+	}
 	if t.quiet {
 		t.rest.add(w)
 	} else {

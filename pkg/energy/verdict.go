@@ -208,6 +208,16 @@ func (a *Attributor) grade(e *record.Energy, p *pending, m estimated, spacing st
 	}
 }
 
+// seen is the share of the time that a sensor sees as it is: one that follows
+// the power as a capacitor does has a part of all of it, but of what repeats in
+// step with its updates always the same.
+func (r response) seen() float64 {
+	if r.window < r.update/2 && r.tau > r.window {
+		return r.window / r.update
+	}
+	return r.coverage
+}
+
 // tierOf is what a number with that relative half-width is good for.
 func tierOf(share float64) string {
 	switch {
@@ -334,7 +344,7 @@ func (a *Attributor) aliased(p *pending, m estimated) (aliased, lost bool) {
 			if !m.used[c] {
 				continue
 			}
-			if t.response.coverage > 0.8 {
+			if t.response.seen() > 0.8 {
 				return false, false
 			}
 			blind, update = true, t.response.update
