@@ -155,8 +155,12 @@ func (r *reconstruction) pass(ns int64) {
 	if r.records++; r.records%1024 == 0 {
 		r.trim()
 	}
+	edge := len(r.edges) > 0 && r.edges[0].ns <= ns
 	for _, t := range r.tracks {
 		t.quiet = ns > r.busyUntil+settled
+		if t.busy = ns < r.busyUntil; edge {
+			t.work.interrupt()
+		}
 	}
 }
 
@@ -372,7 +376,7 @@ func (r *reconstruction) build() {
 	}
 	slices.Sort(cuts)
 	cuts = slices.Compact(cuts)
-	r.cells(p, cuts, from, until, lo, hi, step)
+	r.cells(p, cuts, from, until, lo, hi, step/2)
 
 	rows := 0
 	for _, t := range use {
@@ -454,6 +458,7 @@ func (r *reconstruction) cells(p *patch, cuts []int64, from, until, lo, hi int64
 	}
 	p.ends = append(p.ends, sec(hi))
 	p.busy = append(p.busy, make([]bool, len(p.segment))...)
+	p.grain = resize(p.grain, len(p.segment))
 }
 
 // divide appends the widths of the cells of a stretch: step at its ends, more
@@ -469,7 +474,7 @@ func divide(w []float64, length, step float64) []float64 {
 		return w
 	}
 	sum := 0.0
-	for x := step; sum+x < length/2; x *= growth {
+	for x := step; sum < length/2; x *= growth {
 		w = append(w, x)
 		sum += x
 	}
@@ -491,7 +496,6 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 		now[i] = t.meter(from)
 	}
 	if r.built && from > r.until {
-		best := math.Inf(1)
 		for i, t := range r.tracks {
 			a, b := r.account[i], now[i]
 			if !a.ok || !b.ok || a.breaks != b.breaks {
@@ -502,11 +506,9 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 			if holes := b.holes - a.holes; holes > 0 {
 				rank += math.Cbrt(holes)
 			}
-			if rank < best {
-				best = rank
-				p.rest = rest{b.joules.minus(a.joules), max(0, b.holes-a.holes), b.count - a.count, i, true}
-			}
+			p.rests[i] = rest{b.joules.minus(a.joules), max(0, b.holes-a.holes), b.count - a.count, i, rank, true}
 		}
+		p.settleOn(r.tracks)
 	}
 	if i, ok := r.witnesses(); ok && r.built {
 		r.apart.add(r.account[i], now[i], r.account[1], now[1], p.spacing, r.tracks[1].spacing/1e9)
@@ -522,7 +524,18 @@ type rest struct {
 	holes    float64 // s³
 	readings int64
 	channel  int
+	rank     float64
 	ok       bool
+}
+
+// settleOn takes the channel that tells best of the time before the patch.
+func (p *patch) settleOn(tracks []*track) {
+	p.rest = rest{}
+	for i, o := range p.rests {
+		if o.ok && tracks[i].alien == "" && (!p.rest.ok || o.rank < p.rest.rank) {
+			p.rest = o
+		}
+	}
 }
 
 // release solves the held patches and gives the events their shares.
@@ -531,6 +544,7 @@ func (r *reconstruction) release(finish func(*share)) {
 		return
 	}
 	r.occupy()
+	r.refute()
 	for _, t := range r.tracks {
 		t.restVar = t.rest.variance()
 	}
@@ -540,6 +554,7 @@ func (r *reconstruction) release(finish func(*share)) {
 		p.noise.jump = p.step()
 		s.solve(p, p.noise, true, false)
 	})
+	r.recognise()
 	r.align()
 	r.learner.learn(r.held)
 	each(r.held, func(s *solver, p *patch, _ int) {
@@ -699,7 +714,12 @@ func (r *reconstruction) occupy() {
 		}
 	})
 	r.walk(func(p *patch, cell int, active []*share) {
-		p.busy[cell] = slices.ContainsFunc(active, func(s *share) bool { return !s.frame })
+		for _, s := range active {
+			if !s.frame {
+				p.busy[cell] = true
+				p.grain[cell] = max(p.grain[cell], grainOf(&s.event.event))
+			}
+		}
 	})
 }
 
@@ -731,16 +751,13 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 	w := &p.noise
 	r.seam(p)
 	if len(r.active) > 0 && p.spacing > 0 {
-		walk := w.idle
-		if len(r.active) > 0 {
-			walk = w.busy
-		}
 		t := r.tracks[p.rest.channel]
+		walk := max(w.busy, t.walk())
 		sd := w.sd[p.rest.channel]
 		variance := max(sd*sd, t.restVar)*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
 		for _, s := range r.active {
 			if !p.rest.ok {
-				s.dark = "no reading covers all of the event"
+				s.dark = r.strangers("no reading covers all of the event")
 				continue
 			}
 			part := s.part(r.active)
@@ -785,7 +802,7 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 	for _, h := range holds {
 		s := h.s
 		if p.failed || len(p.rows) == 0 {
-			s.dark = "no reading is near the event"
+			s.dark = r.strangers("no reading is near the event")
 			continue
 		}
 		variance := 0.0

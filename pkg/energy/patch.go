@@ -18,6 +18,8 @@ type patch struct {
 	jump     []bool    // cell i begins at an edge of an event
 	busy     []bool    // an event is going on in cell i
 	steps    []float64 // W²: of steps at cells' beginnings that no event tells of
+	grain    []float64 // s, of each cell: see grainOf
+	texture  []float64 // W²: what the grain adds to the variance at cells' beginnings
 	segments int
 	starts   []int64 // ns, of the segments
 
@@ -27,8 +29,9 @@ type patch struct {
 	edges  []edge            // in the order of time
 	blind  [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
 
-	rest    rest    // the time before it, up to the patch before
-	spacing float64 // s, its length
+	rest    rest           // the time before it, up to the patch before
+	rests   [channels]rest // of each channel
+	spacing float64        // s, its length
 	failed  bool
 	noise   noise
 	scale   float64 // of its noise over that of all, variances
@@ -50,7 +53,7 @@ func (r *reconstruction) blank() *patch {
 	p := r.spare[n-1]
 	r.spare = r.spare[:n-1]
 	*p = patch{
-		ends: p.ends[:0], segment: p.segment[:0], jump: p.jump[:0], busy: p.busy[:0], starts: p.starts[:0],
+		ends: p.ends[:0], segment: p.segment[:0], jump: p.jump[:0], busy: p.busy[:0], grain: p.grain, texture: p.texture, starts: p.starts[:0],
 		rows: p.rows[:0], store: p.store, steps: p.steps, chains: p.chains[:0], joules: p.joules[:0], cov: p.cov[:0], seen: p.seen[:0],
 	}
 	return p
@@ -172,7 +175,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	passes := 1
 	if first {
 		passes = 4
-		p.steps = resize(p.steps, n)
+		p.steps, p.texture = resize(p.steps, n), resize(p.texture, n)
 		for i := range p.rows {
 			p.rows[i].steep, p.rows[i].spread = 0, 100
 		}
@@ -194,6 +197,10 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 			if p.jump[i] {
 				v += w.jump * w.jump
 			}
+			if first && pass > 0 && p.busy[i] && p.busy[i-1] {
+				p.texture[i] = p.rough(i, s.before[i])
+			}
+			v += p.texture[i]
 			if first && pass > 0 && !p.jump[i] {
 				was := p.steps[i]
 				p.steps[i] = stepped(s.before[i]-s.before[i-1], v)
@@ -259,6 +266,14 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	rows := float64(len(p.rows))
 	p.scale = math.Max(1, misfit/(rows+2*math.Sqrt(rows)))
 	return twologL + misfit, true
+}
+
+// rough is what the grain of the work adds to the variance of the step of power
+// at the beginning of a cell inside an event, W².
+func (p *patch) rough(cell int, watts float64) float64 {
+	before := p.grain[cell-1] / (p.ends[cell] - p.ends[cell-1])
+	after := p.grain[cell] / (p.ends[cell+1] - p.ends[cell])
+	return watts * watts * (before*before + after*after)
 }
 
 // stepped is the variance for a step of power of that height where no event
