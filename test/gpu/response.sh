@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The instrument response test on a real GPU: nvpoll at 9.7 ms, out of step with all sensors, beside a load of
-# known switches, then nvbaseline response. Needs bin/ and python3 with torch.
+# known switches, then nvbaseline response. Needs bin/ and python3.
 # Prints sensor.json and a table, last.
 #
 #   response.sh [DIR]     where to keep trace, events and sensor.json
@@ -13,7 +13,7 @@ export PATH=$PWD/bin:$PATH
 nvpoll --period 9.7ms --counter-period 19ms --compress zstd -o "$out/trace.ndjson.zst" &
 poller=$!
 sleep 1
-python3 scripts/torch_load.py response "$out/events.ndjson"
+nvload response -o "$out/events.ndjson"
 sleep 3
 kill -INT "$poller"
 wait "$poller"
