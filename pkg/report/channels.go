@@ -70,10 +70,14 @@ type Cost struct {
 }
 
 const (
-	// slice is the length of the stretches that a whole run is compared in, so
+	// slice is the length of the stretches that a whole run is added up in, so
 	// that nothing need be known of its end beforehand; a second, as that is
-	// what the longest known sensor averages over.
-	slice = time.Second
+	// what the longest known sensor averages over. Channels are compared over
+	// ten of them: the energy counter is read once a second.
+	slice, decade = time.Second, 10 * time.Second
+	// counterReads is how many readings make the counter's joules of a stretch
+	// good enough to compare others with.
+	counterReads = 5
 	// memory is how long before an event another one must have ended to be
 	// named with it.
 	memory = time.Second
@@ -91,6 +95,7 @@ type channels struct {
 	todo        []stretch // of the events, by their start
 	gpus        []int
 	nextNS      int64 // where the next slice of the run starts
+	decadeNS    int64 // where the next ten of them do
 	begun       bool
 	asked       int
 	open        map[string]*stretch // by the name that the attributors know it under
@@ -117,6 +122,7 @@ type stretch struct {
 	event   record.Event
 	number  int        // of the event among the run's, negative for a slice of the run
 	of      Comparison // what it counts for; no phase: the whole run
+	slice   bool       // it is added up, and not compared
 	joules  integral
 	pending int
 }
@@ -195,26 +201,33 @@ func (c *channels) add(rec record.Record) {
 func (c *channels) ask(ns int64) {
 	if !c.begun {
 		// A second for every channel to have begun.
-		c.begun, c.nextNS = true, ns+int64(time.Second)
+		c.begun, c.nextNS, c.decadeNS = true, ns+int64(time.Second), ns+int64(time.Second)
 	}
 	for len(c.todo) > 0 && c.todo[0].event.StartNS <= ns {
 		c.watch(c.todo[0])
 		c.todo = c.todo[1:]
 	}
-	if c.nextNS > ns {
-		return
+	c.nextNS = c.cut(c.nextNS, ns, slice, true)
+	c.decadeNS = c.cut(c.decadeNS, ns, decade, false)
+}
+
+// cut watches the stretch of the run that begins at next when that is now, and
+// returns where the one after it begins.
+func (c *channels) cut(next, now int64, length time.Duration, slice bool) int64 {
+	if next > now {
+		return next
 	}
-	if ns-c.nextNS > int64(slice) {
-		c.nextNS = ns // a hole in the trace, or another trace after it
+	if now-next > int64(length) {
+		next = now // a hole in the trace, or another trace after it
 	}
 	for _, gpu := range c.gpus {
 		c.watch(stretch{
-			number: -1,
-			event:  record.Event{StartNS: c.nextNS, EndNS: c.nextNS + int64(slice), GPUs: []int{gpu}},
-			of:     Comparison{GPU: gpu},
+			event: record.Event{StartNS: next, EndNS: next + int64(length), GPUs: []int{gpu}},
+			of:    Comparison{GPU: gpu},
+			slice: slice,
 		})
 	}
-	c.nextNS += int64(slice)
+	return next + int64(length)
 }
 
 func (c *channels) watch(s stretch) {
@@ -233,7 +246,13 @@ func (c *channels) note(err error) { c.err = cmp.Or(c.err, err) }
 // channel would compare its holes, and are left out.
 func (c *channels) take(channel int, e *record.Event) {
 	s := c.open[e.ID]
-	if j := e.Energy.Joules; e.Energy.Quality == energy.Good && math.Abs(j.V) < absurdW*e.Duration() {
+	stands := e.Energy.Quality == energy.Good
+	if compared[channel] == energy.Counter {
+		// Between two of its readings a counter misses nothing, however far
+		// apart they are: only where the edges lie between them is guessed.
+		stands = e.Energy.MaxGapS.Or(math.Inf(1)) <= e.Duration()/counterReads
+	}
+	if j := e.Energy.Joules; stands && math.Abs(j.V) < absurdW*e.Duration() {
 		s.joules[channel] = j
 	}
 	if s.pending--; s.pending > 0 {
@@ -249,8 +268,9 @@ func (c *channels) take(channel int, e *record.Event) {
 		if !ok {
 			continue
 		}
-		if s.of.Phase == "" {
+		if s.slice {
 			c.spend(i, Cost{s.of.GPU, channel, e.Duration(), j})
+			continue
 		}
 		if channel != energy.Counter && counter > 0 {
 			sum := c.sum(s.of, channel)

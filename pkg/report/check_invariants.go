@@ -12,10 +12,10 @@ import (
 	"joulepipe/pkg/record"
 )
 
-// energyIntegration holds the joules of events against the power of their
-// channel, integrated anew over the event's time where it is long enough for
-// edges not to matter; those of a sensor's model against the power readings
-// that it goes by.
+// energyIntegration holds the joules of events that are long enough for edges
+// not to matter against the power of their channel, integrated anew over the
+// event's time; those of a sensor's model against the power readings that it
+// goes by.
 func (r *Run) energyIntegration(c *Check) {
 	c.Threshold = "within " + share(r.Limits.Integration) + " and the intervals"
 	judged, worst := 0, 0.0
@@ -25,7 +25,7 @@ func (r *Run) energyIntegration(c *Check) {
 		for number++; &r.Events[number] != e; number++ {
 		}
 		raw, ok := j.Joules.Get()
-		if !ok {
+		if !ok || e.Duration() < r.Limits.CompareMin.Seconds() {
 			return
 		}
 		again, slack := j.IntegratedJ, 0.0

@@ -191,11 +191,11 @@ var flips = []flip{
 		j.Method, j.Joules.V = energy.TR122, j.Joules.V*2.9/3+100*(0.5/3)*3
 	}, "energy-integration", Pass},
 	{"a model beyond its readings", func(f *reporttest.Fixture) {
-		j := f.First("decode").Energy
+		j := f.First("square_high").Energy
 		j.CI95J, j.IntegratedJ, j.IntegratedCI95J = record.Some(10.0), record.Some(j.Joules.V-60), record.Some(10.0)
 	}, "energy-integration", Fail},
 	{"a model within its interval", func(f *reporttest.Fixture) {
-		j := f.First("decode").Energy
+		j := f.First("square_high").Energy
 		j.CI95J, j.IntegratedJ, j.IntegratedCI95J = record.Some(10.0), record.Some(j.Joules.V-20), record.Some(10.0)
 	}, "energy-integration", Pass},
 	{"short events only", func(f *reporttest.Fixture) { f.Events = []*record.Event{f.First("prefill")} }, "energy-integration", NotJudged},
