@@ -20,7 +20,7 @@ DEVICE_TOOLS := nvpoll nvload
 TOOLS := $(DEVICE_TOOLS) nvbaseline nvattrib nvsoak nvreport
 BINS  := $(TOOLS:%=bin/%)
 
-.PHONY: help build study setup test race bench bench-peers fuzz ptx lint man install clean $(BINS)
+.PHONY: help build study setup test race coverage bench bench-peers fuzz ptx lint man install clean $(BINS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ test: setup ## all tests
 
 race: setup ## the tests under the race detector, without statistics over many runs
 	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+# What docs/validation/coverage.md has: a quarter of an hour on two processors.
+RUNS ?= 1000
+coverage: ## how often intervals hold the truth, by RUNS simulated runs of each sensor and 500 of a heat soak
+	$(GO) test ./pkg/energy -timeout 0 -v -run TestSimulatedSensors -args -runs $(RUNS)
+	$(GO) test ./pkg/thermal -timeout 0 -v -run RandomRuns -args -runs 500
 
 bench: ## benchmarks of the hot paths: records/s and allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...

@@ -160,21 +160,30 @@ func run(c *cli.Context) error {
 }
 
 func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out *cli.Output) error {
+	var a *energy.Attributor
 	n := int64(0)
 	write := func(r record.Record) error {
 		if n == 0 {
-			if err := out.Write(c.HeaderAfter(cmp.Or(trace.Header(), work.Header()))); err != nil {
+			if err := out.Write(c.HeaderAfter(cmp.Or(a.Header(), work.Header()))); err != nil {
 				return err
 			}
 		}
 		n++
 		return out.Write(r)
 	}
-	a, err := energy.New(opts, func(e *record.Event) error { return write(e) })
+	var err error
+	events := writeBehind(out)
+	a, err = energy.New(opts, func(e *record.Event) error {
+		if n == 0 {
+			return write(e)
+		}
+		n++
+		return events.write(e)
+	})
 	if err != nil {
-		return c.Usagef("%v", err)
+		return errors.Join(c.Usagef("%v", err), events.end())
 	}
-	if err := a.Join(trace, work); err != nil {
+	if err := errors.Join(a.Join(trace, work), events.end()); err != nil {
 		var clash *energy.ClockError
 		if errors.As(err, &clash) {
 			return cli.WithHint(err, "give events wall-clock times, t_start_unix_ns and t_end_unix_ns, to join across boots")
@@ -204,7 +213,7 @@ func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out 
 	}
 	if n == 0 {
 		c.Doubtf("there is no event in %s", strings.Join(c.StringSlice("events"), ", "))
-		if err := out.Write(c.HeaderAfter(cmp.Or(trace.Header(), work.Header()))); err != nil {
+		if err := out.Write(c.HeaderAfter(cmp.Or(a.Header(), work.Header()))); err != nil {
 			return err
 		}
 	}

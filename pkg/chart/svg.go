@@ -137,7 +137,11 @@ func (c *canvas) key(m *Mark, x, y float64) {
 	case Band:
 		c.put(`<rect class="%s s%d" x="%s" y="%s" width="14" height="12"/>`+"\n", band(m), m.Series, num(x+2), num(y-6))
 	case Cells:
-		c.put(`<rect class="c s%d" x="%s" y="%s" width="12" height="10"/>`+"\n", m.Series, num(x+3), num(y-5))
+		strength := 1.0
+		if len(m.Y) > 0 && m.Y[0] >= 0 {
+			strength = min(m.Y[0], 1)
+		}
+		c.put(`<rect class="c s%d" fill-opacity="%g" x="%s" y="%s" width="12" height="10"/>`+"\n", m.Series, strength, num(x+3), num(y-5))
 	case Area:
 		c.put(`<rect class="h s%d" x="%s" y="%s" width="18" height="10"/>`+"\n", m.Series, num(x), num(y-5))
 	default:

@@ -19,7 +19,7 @@ const saidLines = 10
 // and left out; a stream that was cut is said after its last record. Both make
 // the exit code 3.
 type Input struct {
-	stream.Reader
+	stream.Batcher
 	s      *session
 	files  []io.Closer
 	header *record.Header
@@ -52,11 +52,7 @@ func (c *Context) Open(names ...string) (*Input, error) {
 		in.files = append(in.files, f)
 		readers = append(readers, stream.NewReader(f, name))
 	}
-	if len(readers) == 1 {
-		in.Reader = readers[0]
-	} else {
-		in.Reader = stream.Merge(readers...)
-	}
+	in.Batcher = stream.Merge(readers...)
 	return in, nil
 }
 
@@ -89,7 +85,7 @@ func (c *Context) OpenFile(name string) (*os.File, error) {
 
 // Scan goes on to the next record that could be read.
 func (in *Input) Scan() bool {
-	for in.Reader.Scan() {
+	for in.Batcher.Scan() {
 		switch r := in.Record().(type) {
 		case *record.SyntaxError:
 			in.s.badLine(r)
@@ -100,8 +96,30 @@ func (in *Input) Scan() bool {
 		}
 		return true
 	}
+	return in.end()
+}
+
+// ScanBatch goes on to the next batch. What could not be read has been said and
+// is to be passed over.
+func (in *Input) ScanBatch() bool {
+	if !in.Batcher.ScanBatch() {
+		return in.end()
+	}
+	for _, r := range in.Batch().Others {
+		switch r := r.(type) {
+		case *record.SyntaxError:
+			in.s.badLine(r)
+		case *record.Header:
+			in.header = r
+		}
+	}
+	return true
+}
+
+// end says what the stream ended with.
+func (in *Input) end() bool {
 	in.err = nil
-	for _, err := range parts(in.Reader.Err()) {
+	for _, err := range parts(in.Batcher.Err()) {
 		var cut *stream.TruncatedError
 		if errors.As(err, &cut) {
 			in.s.doubt(cut.Error())

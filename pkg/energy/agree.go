@@ -3,6 +3,7 @@ package energy
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"joulepipe/pkg/record"
 )
@@ -160,12 +161,28 @@ func (r *reconstruction) agreement() *record.Agreement {
 	return a
 }
 
+// half is the ratio of power readings to the counter beyond which the counter
+// is one of those that run at half the power.
+const half = 1.5
+
+// refute leaves the counter out of the held patches where it is plainly wrong:
+// what is right by itself would be bent by it.
+func (r *reconstruction) refute() {
+	const counter = 1
+	if a := r.agreement(); a.Verdict != Disagree || a.Ratio.V < half {
+		return
+	}
+	for _, p := range r.held {
+		p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return x.channel == counter })
+	}
+}
+
 // blame says which evidence speaks for which witness.
 func blame(ratio float64, r response, name string) string {
 	switch {
 	case r.coverage <= 0.8:
 		return fmt.Sprintf("%s power over the counter is %.3f: the channel sees %.0f %% of the time, which speaks for the counter", name, ratio, 100*r.coverage)
-	case ratio > 1.5:
+	case ratio > half:
 		return fmt.Sprintf("%s power over the counter is %.3f: counters that run at half the power or so are known of some drivers, which speaks for the power readings; nvbaseline idle compares both at rest", name, ratio)
 	}
 	return fmt.Sprintf("%s power over the counter is %.3f: nothing in the trace tells which of them is wrong; an external meter would", name, ratio)

@@ -65,8 +65,9 @@ type Attributor struct {
 	channels []string // of each GPU, best first
 	emit     func(*record.Event) error
 	gpus     map[int]*board
-	only     *board // the trace's only GPU so far
-	now      int64  // latest time seen in the trace
+	only     *board         // the trace's only GPU so far
+	header   *record.Header // the trace's
+	now      int64          // latest time seen in the trace
 	started  bool
 	open     pendingHeap
 	going    []*pending // that a sample may lie in: none is over for longer than patience
@@ -107,7 +108,7 @@ type pending struct {
 }
 
 // New makes an attributor that hands finished events to emit. The event given
-// to emit is valid during the call.
+// to emit is valid during the call, what it points to for good.
 func New(opts Options, emit func(*record.Event) error) (*Attributor, error) {
 	a := &Attributor{opts: opts, emit: emit, gpus: map[int]*board{}}
 	if a.opts.Rules == (Rules{}) {
@@ -308,12 +309,17 @@ func (a *Attributor) sample(b *board, s *record.Sample) {
 		if !s.ThrottleReasons.OK {
 			continue
 		}
-		p.samples++
-		if bits != 0 {
-			for i, t := range record.Throttles {
-				if bits&t.Bit != 0 {
-					p.slowed[i]++
-				}
+		p.throttled(bits)
+	}
+}
+
+// throttled counts a sample with those reasons.
+func (p *pending) throttled(bits uint64) {
+	p.samples++
+	if bits != 0 {
+		for i, t := range record.Throttles {
+			if bits&t.Bit != 0 {
+				p.slowed[i]++
 			}
 		}
 	}
@@ -389,6 +395,10 @@ func (a *Attributor) Finish() error {
 func (a *Attributor) inOrder() []*board {
 	return slices.SortedFunc(maps.Values(a.gpus), func(x, y *board) int { return cmp.Compare(x.index, y.index) })
 }
+
+// Header is the last header that [Attributor.Join] came to in the trace, nil
+// before it has.
+func (a *Attributor) Header() *record.Header { return a.header }
 
 // Empty says that the trace had no reading at all.
 func (a *Attributor) Empty() bool { return !a.started }

@@ -19,7 +19,10 @@ type reconstruction struct {
 	gpu    int
 	tracks []*track
 	named  map[string]*track
-	choose func(*record.Sample) record.Opt[float64]
+	choose choice
+	using  []*track  // room for useful
+	widths []float64 // room for divide
+	least  int64     // ns after an edge before which its patch is never known well enough
 
 	edges   edgeHeap
 	cluster []edge  // of the next patch
@@ -36,6 +39,7 @@ type reconstruction struct {
 	built   bool
 
 	held      []*patch
+	spare     []*patch // for use again
 	heldEdges int
 	active    []*share // events that have begun and not ended in the patches released
 	group     groups
@@ -93,6 +97,7 @@ func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {
 		r.named[name] = t
 	}
 	r.choose = averaged()
+	r.least = leastReach(r.tracks)
 	r.group.init()
 	return r
 }
@@ -100,16 +105,7 @@ func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {
 // observe takes a record of this GPU.
 func (r *reconstruction) observe(x record.Record) {
 	ns, _ := x.When()
-	if !r.begun {
-		r.begun, r.firstNS, r.nowNS = true, ns, ns
-	}
-	r.nowNS = max(r.nowNS, ns)
-	if r.records++; r.records%1024 == 0 {
-		r.trim()
-	}
-	for _, t := range r.tracks {
-		t.quiet = ns > r.busyUntil+settled
-	}
+	r.pass(ns)
 	switch x := x.(type) {
 	case *record.Power:
 		r.tracks[0].stamped(x.TimeNS, x.PowerW)
@@ -124,8 +120,46 @@ func (r *reconstruction) observe(x record.Record) {
 		if w, ok := x.PowerInstantW.Get(); ok {
 			r.tracks[2].at(x.TimeNS, w)
 		}
-		if w, ok := r.choose(x).Get(); ok {
+		if w, ok := r.choose.of(x).Get(); ok {
 			r.tracks[3].at(x.TimeNS, w)
+		}
+	}
+}
+
+// quiet is the time before which a record of this GPU changes nothing but the
+// tracks.
+func (r *reconstruction) quiet() int64 {
+	if r.heldEdges >= maxHeld {
+		return math.MinInt64
+	}
+	until := never
+	if len(r.edges) > 0 {
+		until = r.edges[0].ns
+	}
+	if n := len(r.cluster); n > 0 {
+		last := r.cluster[n-1].ns
+		if !r.early(max(r.nowNS, last)) {
+			return math.MinInt64
+		}
+		until = min(until, last+r.least)
+	}
+	return until
+}
+
+// pass notes that a record of that time has come.
+func (r *reconstruction) pass(ns int64) {
+	if !r.begun {
+		r.begun, r.firstNS, r.nowNS = true, ns, ns
+	}
+	r.nowNS = max(r.nowNS, ns)
+	if r.records++; r.records%1024 == 0 {
+		r.trim()
+	}
+	edge := len(r.edges) > 0 && r.edges[0].ns <= ns
+	for _, t := range r.tracks {
+		t.quiet = ns > r.busyUntil+settled
+		if t.busy = ns < r.busyUntil; edge {
+			t.work.interrupt()
 		}
 	}
 }
@@ -172,12 +206,43 @@ func flank(tracks []*track) (memory, flank, step float64) {
 	return memory * 1e9, (memory + step) * 1e9, step * 1e9
 }
 
+// leastReach is twice what flank is at least, whichever tracks are in use and
+// however often they are updated.
+func leastReach(tracks []*track) int64 {
+	memory, step := math.Inf(1), math.Inf(1)
+	for _, t := range tracks {
+		window := t.response.window
+		if t.name == Counter {
+			window = 0
+		}
+		memory, step = min(memory, t.response.memory(window)), min(step, t.response.update)
+	}
+	return 2 * int64((memory+step)*1e9)
+}
+
+// early says that the next patch cannot be built before a time that is later
+// than ns.
+func (r *reconstruction) early(ns int64) bool {
+	last := r.cluster[len(r.cluster)-1].ns
+	if ns > last+r.least || len(r.edges) > 0 && r.edges[0].ns < ns {
+		return false
+	}
+	// Some track is of use, and will be.
+	for _, t := range r.tracks {
+		if n := len(t.updates); n >= 2 && t.updates[0].ns <= last && t.updates[n-1].ns >= last {
+			return true
+		}
+	}
+	return false
+}
+
 // useful are the tracks that say something of power about ns: those that see
 // it, but beside one that sees all of the time none whose readings are means
 // over ten times as long, or of a part of the time only and rarer, or polled
-// too seldom to tell when they were made.
+// too seldom to tell when they were made. They are valid until the next call.
 func (r *reconstruction) useful(ns int64) (use []*track) {
 	finest, update := math.Inf(1), math.Inf(1)
+	use = r.using[:0]
 	for _, t := range r.tracks {
 		if !t.about(ns) {
 			continue
@@ -187,6 +252,7 @@ func (r *reconstruction) useful(ns int64) (use []*track) {
 			finest, update = min(finest, t.reach()), min(update, t.response.update)
 		}
 	}
+	r.using = use
 	return slices.DeleteFunc(use, func(t *track) bool {
 		vague := !math.IsInf(update, 1) && t.polled > t.response.update/3
 		return t.reach() > 8*finest || t.response.coverage <= 0.8 && (vague || t.response.update > 1.5*update)
@@ -210,6 +276,9 @@ func (t *track) about(ns int64) bool {
 
 // advance builds the patches that are known well enough; all of them at the end.
 func (r *reconstruction) advance(all bool) {
+	if !all && len(r.cluster) > 0 && r.early(r.nowNS) {
+		return
+	}
 	for {
 		var last int64
 		if n := len(r.cluster); n > 0 {
@@ -268,7 +337,8 @@ func (r *reconstruction) build() {
 	first, last := r.cluster[0].ns, r.cluster[len(r.cluster)-1].ns
 	use := r.useful(first/2 + last/2)
 	memory, reach, step := flank(use)
-	p := &patch{originNS: first, edges: r.cluster}
+	p := r.blank()
+	p.originNS, p.edges = first, r.cluster
 	r.cluster = nil
 	if len(use) == 0 {
 		memory, reach, step = 1e8, 1e8, 1e8
@@ -306,8 +376,13 @@ func (r *reconstruction) build() {
 	}
 	slices.Sort(cuts)
 	cuts = slices.Compact(cuts)
-	r.cells(p, cuts, from, until, lo, hi, step)
+	r.cells(p, cuts, from, until, lo, hi, step/2)
 
+	rows := 0
+	for _, t := range use {
+		rows += len(t.between(from+1, hi))
+	}
+	p.rows = slices.Grow(p.rows, rows)
 	for _, t := range use {
 		channel := int8(slices.Index(r.tracks, t))
 		for _, u := range t.between(from+1, hi) {
@@ -323,12 +398,11 @@ func (r *reconstruction) build() {
 			p.blind[channel] = t.shiftSE
 		}
 	}
-	p.chains = make([]chain, len(r.tracks))
-	for i, t := range r.tracks {
-		p.chains[i] = t.response.chain
-		p.chains[i].lag += t.shift
+	for _, t := range r.tracks {
+		c := t.response.chain
+		c.lag += t.shift
+		p.chains = append(p.chains, c)
 	}
-	p.weigh(p.chains)
 	r.between(p, from, until)
 	for i := range p.edges {
 		e := &p.edges[i]
@@ -357,66 +431,61 @@ func (r *reconstruction) cells(p *patch, cuts []int64, from, until, lo, hi int64
 	marks := append([]int64{lo, from, until, hi}, cuts...)
 	slices.Sort(marks)
 	marks = slices.Compact(marks)
-	inside := map[int64]bool{}
-	for _, x := range cuts {
-		inside[x] = true
-	}
 	segment := -1
 	for i := 0; i+1 < len(marks); i++ {
 		a, b := marks[i], marks[i+1]
+		_, inside := slices.BinarySearch(cuts, a)
 		switch {
 		case a == from:
 			segment = 0
 		case a >= until || a < from:
 			segment = -1
-		case inside[a]:
+		case inside:
 			segment++
 		}
 		if segment >= p.segments {
 			p.segments++
 			p.starts = append(p.starts, a)
 		}
-		widths := divide(float64(b-a), step)
+		r.widths = divide(r.widths[:0], float64(b-a), step)
 		at := sec(a)
-		for j, w := range widths {
+		for j, w := range r.widths {
 			p.ends = append(p.ends, at)
 			p.segment = append(p.segment, segment)
-			p.jump = append(p.jump, j == 0 && inside[a])
+			p.jump = append(p.jump, j == 0 && inside)
 			at += w / 1e9
 		}
 	}
 	p.ends = append(p.ends, sec(hi))
-	p.busy = make([]bool, len(p.segment))
+	p.busy = append(p.busy, make([]bool, len(p.segment))...)
+	p.grain = resize(p.grain, len(p.segment))
 }
 
-// divide is the widths of the cells of a stretch: step at its ends, more in the
-// middle.
-func divide(length, step float64) []float64 {
+// divide appends the widths of the cells of a stretch: step at its ends, more
+// in the middle.
+func divide(w []float64, length, step float64) []float64 {
 	const growth = 1.4
 	n := int(math.Ceil(length / step))
 	if n <= 4 {
 		n = max(n, 1)
-		w := make([]float64, n)
-		for i := range w {
-			w[i] = length / float64(n)
+		for range n {
+			w = append(w, length/float64(n))
 		}
 		return w
 	}
-	var half []float64
 	sum := 0.0
-	for w := step; sum+w < length/2; w *= growth {
-		half = append(half, w)
-		sum += w
+	for x := step; sum < length/2; x *= growth {
+		w = append(w, x)
+		sum += x
 	}
 	scale := length / 2 / sum
-	widths := make([]float64, 0, 2*len(half))
-	for _, w := range half {
-		widths = append(widths, w*scale)
+	for i := range w {
+		w[i] *= scale
 	}
-	for i := len(half) - 1; i >= 0; i-- {
-		widths = append(widths, half[i]*scale)
+	for i := len(w) - 1; i >= 0; i-- {
+		w = append(w, w[i])
 	}
-	return widths
+	return w
 }
 
 // between accounts for the time from the last patch to this one.
@@ -427,7 +496,6 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 		now[i] = t.meter(from)
 	}
 	if r.built && from > r.until {
-		best := math.Inf(1)
 		for i, t := range r.tracks {
 			a, b := r.account[i], now[i]
 			if !a.ok || !b.ok || a.breaks != b.breaks {
@@ -438,11 +506,9 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 			if holes := b.holes - a.holes; holes > 0 {
 				rank += math.Cbrt(holes)
 			}
-			if rank < best {
-				best = rank
-				p.rest = rest{b.joules.minus(a.joules), max(0, b.holes-a.holes), b.count - a.count, i, true}
-			}
+			p.rests[i] = rest{b.joules.minus(a.joules), max(0, b.holes-a.holes), b.count - a.count, i, rank, true}
 		}
+		p.settleOn(r.tracks)
 	}
 	if i, ok := r.witnesses(); ok && r.built {
 		r.apart.add(r.account[i], now[i], r.account[1], now[1], p.spacing, r.tracks[1].spacing/1e9)
@@ -458,7 +524,18 @@ type rest struct {
 	holes    float64 // s³
 	readings int64
 	channel  int
+	rank     float64
 	ok       bool
+}
+
+// settleOn takes the channel that tells best of the time before the patch.
+func (p *patch) settleOn(tracks []*track) {
+	p.rest = rest{}
+	for i, o := range p.rests {
+		if o.ok && tracks[i].alien == "" && (!p.rest.ok || o.rank < p.rest.rank) {
+			p.rest = o
+		}
+	}
 }
 
 // release solves the held patches and gives the events their shares.
@@ -467,14 +544,17 @@ func (r *reconstruction) release(finish func(*share)) {
 		return
 	}
 	r.occupy()
+	r.refute()
 	for _, t := range r.tracks {
 		t.restVar = t.rest.variance()
 	}
 	each(r.held, func(s *solver, p *patch, _ int) {
+		p.weigh(p.chains)
 		p.noise = prior
 		p.noise.jump = p.step()
 		s.solve(p, p.noise, true, false)
 	})
+	r.recognise()
 	r.align()
 	r.learner.learn(r.held)
 	each(r.held, func(s *solver, p *patch, _ int) {
@@ -490,6 +570,7 @@ func (r *reconstruction) release(finish func(*share)) {
 	for _, p := range r.held {
 		r.give(p, finish)
 	}
+	r.spare = append(r.spare, r.held...)
 	clear(r.held)
 	r.held, r.heldEdges = r.held[:0], 0
 }
@@ -633,7 +714,12 @@ func (r *reconstruction) occupy() {
 		}
 	})
 	r.walk(func(p *patch, cell int, active []*share) {
-		p.busy[cell] = slices.ContainsFunc(active, func(s *share) bool { return !s.frame })
+		for _, s := range active {
+			if !s.frame {
+				p.busy[cell] = true
+				p.grain[cell] = max(p.grain[cell], grainOf(&s.event.event))
+			}
+		}
 	})
 }
 
@@ -665,16 +751,13 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 	w := &p.noise
 	r.seam(p)
 	if len(r.active) > 0 && p.spacing > 0 {
-		walk := w.idle
-		if len(r.active) > 0 {
-			walk = w.busy
-		}
 		t := r.tracks[p.rest.channel]
+		walk := max(w.busy, t.walk())
 		sd := w.sd[p.rest.channel]
 		variance := max(sd*sd, t.restVar)*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
 		for _, s := range r.active {
 			if !p.rest.ok {
-				s.dark = "no reading covers all of the event"
+				s.dark = r.strangers("no reading covers all of the event")
 				continue
 			}
 			part := s.part(r.active)
@@ -719,7 +802,7 @@ func (r *reconstruction) give(p *patch, finish func(*share)) {
 	for _, h := range holds {
 		s := h.s
 		if p.failed || len(p.rows) == 0 {
-			s.dark = "no reading is near the event"
+			s.dark = r.strangers("no reading is near the event")
 			continue
 		}
 		variance := 0.0

@@ -1,9 +1,12 @@
 package energy
 
 import (
+	"bytes"
+	"fmt"
 	"testing"
 
 	"joulepipe/pkg/record"
+	"joulepipe/pkg/stream"
 )
 
 // BenchmarkIntegrate attributes 1e6 samples to 1e4 events a round.
@@ -53,4 +56,27 @@ func BenchmarkIntegrate(b *testing.B) {
 			b.ReportMetric(float64(samples)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 		})
 	}
+}
+
+// BenchmarkJoin attributes 1e6 samples to 1e4 events a round, from NDJSON.
+func BenchmarkJoin(b *testing.B) {
+	const samples, events = 1_000_000, 10_000
+	var trace, work bytes.Buffer
+	for i := range samples {
+		fmt.Fprintf(&trace, "{\"t_ns\":%d,\"power_w\":%.3f,\"temp_c\":%d}\n", int64(i)*10*ms, 300+float64(i%997)/8, 50+i%9)
+	}
+	for i := range events {
+		fmt.Fprintf(&work, "{\"event_id\":\"e%d\",\"phase\":\"decode\",\"t_start_ns\":%d,\"t_end_ns\":%d}\n", i, int64(i)*1000*ms+ms, int64(i)*1000*ms+900*ms)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		a, err := New(Options{Method: TR122}, func(*record.Event) error { return nil })
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := a.Join(stream.NewReader(bytes.NewReader(trace.Bytes()), "trace"), stream.NewReader(bytes.NewReader(work.Bytes()), "events")); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(samples)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }

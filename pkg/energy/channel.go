@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"joulepipe/pkg/record"
+	"joulepipe/pkg/stream"
 )
 
 // A channel turns the records of one GPU into a curve.
@@ -17,7 +18,7 @@ type channel interface {
 // readings.
 type polled struct {
 	curve
-	value func(*record.Sample) record.Opt[float64]
+	column choice
 }
 
 func (p *polled) line() *curve { return &p.curve }
@@ -27,7 +28,7 @@ func (p *polled) observe(r record.Record) {
 	if !ok || !s.ReadOK {
 		return
 	}
-	if w, ok := p.value(s).Get(); ok {
+	if w, ok := p.column.of(s).Get(); ok {
 		p.to(s.TimeNS, w)
 	}
 }
@@ -43,23 +44,52 @@ func (p *polled) to(ns int64, w float64) {
 	}
 }
 
-func usage(s *record.Sample) record.Opt[float64]   { return s.PowerW }
-func instant(s *record.Sample) record.Opt[float64] { return s.PowerInstantW }
+// choice is the field that is taken from samples.
+type choice struct {
+	field stream.Has // 0: not decided
+}
+
+var (
+	usage   = choice{stream.HasPower}
+	instant = choice{stream.HasInstant}
+)
 
 // averaged is field 185 or, in a trace without it, nvmlDeviceGetPowerUsage,
 // which is the same mean over a second on most boards since Ampere. The first
 // sample decides, so that the two are never mixed.
-func averaged() func(*record.Sample) record.Opt[float64] {
-	var decided, field bool
-	return func(s *record.Sample) record.Opt[float64] {
-		if !decided && (s.PowerAverageW.OK || s.PowerW.OK) {
-			decided, field = true, s.PowerAverageW.OK
+func averaged() choice { return choice{} }
+
+func (c *choice) of(s *record.Sample) record.Opt[float64] {
+	if c.field == 0 {
+		switch {
+		case s.PowerAverageW.OK:
+			c.field = stream.HasAverage
+		case s.PowerW.OK:
+			c.field = stream.HasPower
 		}
-		if field {
-			return s.PowerAverageW
-		}
-		return s.PowerW
 	}
+	switch c.field {
+	case stream.HasPower:
+		return s.PowerW
+	case stream.HasInstant:
+		return s.PowerInstantW
+	case stream.HasAverage:
+		return s.PowerAverageW
+	}
+	return record.Opt[float64]{}
+}
+
+// column is the field's in a batch, nil while there is none.
+func (c *choice) columnOf(s *stream.Samples) []float64 {
+	switch c.field {
+	case stream.HasPower:
+		return s.PowerW
+	case stream.HasInstant:
+		return s.PowerInstantW
+	case stream.HasAverage:
+		return s.PowerAverageW
+	}
+	return nil
 }
 
 // buffered is the driver's own sample buffer: each entry is the mean of the

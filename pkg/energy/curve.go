@@ -20,6 +20,14 @@ func (s sum) add(v float64) sum {
 	return sum{r, lo - (r - hi)}
 }
 
+// plus is the sum of two totals.
+func (s sum) plus(o sum) sum {
+	t := s.add(o.hi)
+	lo := t.lo + o.lo
+	r := t.hi + lo
+	return sum{r, lo - (r - t.hi)}
+}
+
 // minus is the difference of two totals.
 func (s sum) minus(o sum) float64 { return (s.hi - o.hi) + (s.lo - o.lo) }
 
@@ -72,22 +80,25 @@ type curve struct {
 	gapNS   int64 // spacings beyond this are gaps
 	holdNS  int64 // how far a reading may be held beyond the first or last one
 
-	begun   bool
-	ns      int64   // end of the curve
-	powerW  float64 // at the end
-	at      prefix
-	reading mark  // the last reading
-	late    int64 // readings left out because they came out of order
+	begun  bool
+	ns     int64   // end of the curve
+	powerW float64 // at the end
+	at     prefix
+	corner bool   // the curve has gone on since its last reading, and
+	held   prefix // was there then
+	readNS int64  // time of the last reading
+	late   int64  // readings left out because they came out of order
 
 	starts  []*span // waiting for their start, in order
 	waiting []*span // started, waiting for their first reading
 	ends    endHeap
 	next    int64    // earliest pending edge
-	widest  []spaced // spacings that could still be the widest of an open span
+	spacing int64    // the widest since a span was last begun or ended
+	widest  []spaced // those before that could still be the widest of an open span
 	open    int      // spans started and not ended
 }
 
-// spaced is a spacing that ended at reading number n.
+// spaced is the widest spacing of some up to that which ended at reading number n.
 type spaced struct{ n, ns int64 }
 
 const never = int64(1<<63 - 1)
@@ -150,6 +161,9 @@ func (c *curve) extend(ns int64, fromW, toW float64, reading bool) {
 			return c.markAt(x, (fromW+w)/2*d, (c.over(fromW)+c.over(w))/2*d)
 		})
 	}
+	if !reading {
+		c.leave()
+	}
 	c.at.joules = c.at.joules.add((fromW + toW) / 2 * dt)
 	if c.hasIdle {
 		c.at.clamped = c.at.clamped.add((c.over(fromW) + c.over(toW)) / 2 * dt)
@@ -162,8 +176,74 @@ func (c *curve) extend(ns int64, fromW, toW float64, reading bool) {
 	}
 }
 
+// run is extend for readings in a row, each joined to the one before by a line,
+// // or where each is the mean of the time since the one before, by a flat one. It
+// stops at that time, and before the first that is not plain, as one is that
+// lies beyond an edge, comes late or after a gap, and says how many it took.
+func (c *curve) run(ns []int64, w []float64, until int64, means bool) int {
+	if !c.begun || c.corner || len(c.waiting) > 0 {
+		return 0
+	}
+	// A sum of its own for few readings is as exact as adding each to the
+	// total, and need not be put in order after each.
+	var joules, clamped sum
+	n, end, power, widest, next, gapNS := 0, c.ns, c.powerW, c.spacing, min(c.next, until), c.gapNS
+	w = w[:len(ns)]
+	for i, x := range ns {
+		gap := x - end
+		if gap <= 0 || gap > gapNS || x >= next {
+			break
+		}
+		dt, from, to := float64(gap)/1e9, power, w[i]
+		if means {
+			from = to
+		}
+		v := float64((from + to) / 2 * dt)
+		hi := joules.hi + v
+		b := hi - joules.hi
+		joules.lo += (joules.hi - (hi - b)) + (v - b)
+		joules.hi = hi
+		if c.hasIdle {
+			v := float64((c.over(from) + c.over(to)) / 2 * dt)
+			hi := clamped.hi + v
+			b := hi - clamped.hi
+			clamped.lo += (clamped.hi - (hi - b)) + (v - b)
+			clamped.hi = hi
+		}
+		widest = max(widest, gap)
+		n, end, power = i+1, x, to
+	}
+	c.at.joules = c.at.joules.plus(joules)
+	if c.hasIdle {
+		c.at.clamped = c.at.clamped.plus(clamped)
+	}
+	c.at.readings += int64(n)
+	c.ns, c.readNS, c.powerW, c.spacing = end, end, power, widest
+	return n
+}
+
+// leave notes where the curve was at its last reading, before it goes on to
+// what is none.
+func (c *curve) leave() {
+	if !c.corner {
+		c.corner, c.held = true, c.at
+	}
+}
+
+// reading is the last reading, pending before there is one.
+func (c *curve) reading() mark {
+	switch {
+	case c.at.readings == 0:
+		return mark{}
+	case c.corner:
+		return mark{prefix: c.held, ns: c.readNS, fate: placed}
+	}
+	return mark{prefix: c.at, ns: c.readNS, fate: placed}
+}
+
 // skip goes on to ns over a stretch whose energy is unknown.
 func (c *curve) skip(ns int64, powerW float64) {
+	c.leave()
 	c.at.breaks++
 	c.resolve(ns, func(x int64) mark { return mark{prefix: c.at, ns: x, fate: broken} })
 	c.ns, c.powerW = ns, powerW
@@ -215,8 +295,9 @@ func (c *curve) place(x int64, m mark) {
 		c.starts[0] = nil
 		c.starts = c.starts[1:]
 		s.start = m
-		if c.reading.fate == placed && c.reading.ns == x {
-			s.first = c.reading
+		if c.at.readings > 0 && c.readNS == x {
+			c.part()
+			s.first = c.reading()
 		} else {
 			c.waiting = append(c.waiting, s)
 		}
@@ -235,33 +316,44 @@ func (c *curve) place(x int64, m mark) {
 
 // arrive counts a reading at ns and places what waits for it.
 func (c *curve) arrive(ns int64) {
-	if c.reading.fate == placed {
-		gap := ns - c.reading.ns
+	if c.at.readings > 0 {
+		gap := ns - c.readNS
 		if gap > c.gapNS {
 			c.at.gaps = c.at.gaps.add(float64(gap) / 1e9)
 		}
-		if c.open > 0 {
-			for n := len(c.widest); n > 0 && c.widest[n-1].ns <= gap; n-- {
-				c.widest = c.widest[:n-1]
-			}
-			c.widest = append(c.widest, spaced{c.at.readings + 1, gap})
-		}
+		c.spacing = max(c.spacing, gap)
 	}
 	c.at.readings++
-	c.reading = c.markAt(ns, 0, 0)
-	for i, s := range c.waiting {
-		s.first = c.reading
-		c.waiting[i] = nil
+	c.readNS, c.corner = ns, false
+	if len(c.waiting) > 0 {
+		c.part()
+		first := c.reading()
+		for i, s := range c.waiting {
+			s.first = first
+			c.waiting[i] = nil
+		}
+		c.waiting = c.waiting[:0]
 	}
-	c.waiting = c.waiting[:0]
 	c.settle()
+}
+
+// part keeps the widest spacing so far apart from those that follow: a span
+// begins or ends here.
+func (c *curve) part() {
+	if c.open > 0 && c.spacing > 0 {
+		for n := len(c.widest); n > 0 && c.widest[n-1].ns <= c.spacing; n-- {
+			c.widest = c.widest[:n-1]
+		}
+		c.widest = append(c.widest, spaced{c.at.readings, c.spacing})
+	}
+	c.spacing = 0
 }
 
 // close completes a span whose end has been placed.
 func (c *curve) close(s *span) {
-	c.open--
 	if s.first.fate == placed && s.first.ns <= s.endNS {
-		s.last = c.reading
+		c.part()
+		s.last = c.reading()
 		s.maxGapNS = max(s.first.ns-s.startNS, s.endNS-s.last.ns)
 		// widest falls from front to back: the first spacing that lies
 		// inside the span is its widest.
@@ -274,7 +366,7 @@ func (c *curve) close(s *span) {
 		s.maxGapNS = s.endNS - s.startNS
 		c.waiting = slices.DeleteFunc(c.waiting, func(w *span) bool { return w == s })
 	}
-	if c.open == 0 {
+	if c.open--; c.open == 0 {
 		c.widest = c.widest[:0]
 	}
 	if s.event != nil {

@@ -3,6 +3,7 @@ package energy
 import (
 	"container/heap"
 	"fmt"
+	"math"
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/stream"
@@ -24,26 +25,39 @@ func (e *ClockError) Error() string {
 // reader's failure stops the other's records: look at their Err afterwards.
 // Events that carry wall-clock times are placed through the trace's header.
 func (a *Attributor) Join(trace, events stream.Reader) error {
-	var q queue
-	q.events = events
+	q := newQueue(events)
+	if q.many != nil {
+		defer q.many.Stop()
+	}
 	var head *record.Header
-	for trace.Scan() {
-		r := trace.Record()
+	take := func(r record.Record) error {
 		if h, ok := r.(*record.Header); ok {
 			if head != nil && head.BootID != h.BootID {
 				return &ClockError{head.BootID, h.BootID}
 			}
 			c := *h
-			head, q.trace = &c, &c
-			continue
+			head, q.trace, a.header = &c, &c, &c
+			return nil
 		}
 		if ns, ok := r.When(); ok {
 			if err := q.until(ns, a); err != nil {
 				return err
 			}
 		}
-		if err := a.Observe(r); err != nil {
-			return err
+		return a.Observe(r)
+	}
+	if many, ok := trace.(stream.Batcher); ok {
+		defer many.Stop()
+		for many.ScanBatch() {
+			if err := a.observeBatch(many.Batch(), &q, take); err != nil {
+				return err
+			}
+		}
+	} else {
+		for trace.Scan() {
+			if err := take(trace.Record()); err != nil {
+				return err
+			}
 		}
 	}
 	if err := q.until(never, a); err != nil {
@@ -55,11 +69,20 @@ func (a *Attributor) Join(trace, events stream.Reader) error {
 // queue hands events on in the order of their starts.
 type queue struct {
 	events stream.Reader
-	trace  *record.Header // clock of the trace, nil before it is known
-	header *record.Header // of the events being read
+	many   stream.Batcher  // events, where it is one
+	batch  []record.Record // of many, not yet looked at
+	next   int64           // no event that is known starts before; never, once all are given
+	trace  *record.Header  // clock of the trace, nil before it is known
+	header *record.Header  // of the events being read
 	heap   startHeap
 	seq    int
 	ended  bool
+}
+
+func newQueue(events stream.Reader) queue {
+	q := queue{events: events, next: math.MinInt64}
+	q.many, _ = events.(stream.Batcher)
+	return q
 }
 
 // until gives a every event that starts at or before ns.
@@ -68,7 +91,11 @@ func (q *queue) until(ns int64, a *Attributor) error {
 		if err := q.fill(); err != nil {
 			return err
 		}
-		if len(q.heap) == 0 || q.heap[0].StartNS > ns {
+		if len(q.heap) == 0 {
+			q.next = never
+			return nil
+		}
+		if q.next = q.heap[0].StartNS; q.next > ns {
 			return nil
 		}
 		e := heap.Pop(&q.heap).(*queued)
@@ -81,24 +108,45 @@ func (q *queue) until(ns int64, a *Attributor) error {
 // fill reads events until enough are held.
 func (q *queue) fill() error {
 	for !q.ended && len(q.heap) < readAhead {
-		if !q.events.Scan() {
+		r, own := q.scan()
+		switch r := r.(type) {
+		case nil:
 			q.ended = true
-			break
-		}
-		switch r := q.events.Record().(type) {
 		case *record.Header:
 			h := *r
 			q.header = &h
 		case *record.Event:
-			e := clone(r)
-			if err := q.place(&e); err != nil {
+			e := &queued{*r, q.seq}
+			if !own {
+				e.Event = clone(r)
+			}
+			e.Energy = nil
+			if err := q.place(&e.Event); err != nil {
 				return err
 			}
-			heap.Push(&q.heap, &queued{e, q.seq})
+			heap.Push(&q.heap, e)
 			q.seq++
 		}
 	}
 	return nil
+}
+
+// scan is the next record, nil at the end; own says that it may be kept.
+func (q *queue) scan() (r record.Record, own bool) {
+	if q.many == nil {
+		if q.events.Scan() {
+			return q.events.Record(), false
+		}
+		return nil, false
+	}
+	for len(q.batch) == 0 {
+		if !q.many.ScanBatch() {
+			return nil, false
+		}
+		q.batch = q.many.Batch().Others
+	}
+	r, q.batch = q.batch[0], q.batch[1:]
+	return r, true
 }
 
 // place puts an event on the trace's clock.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"joulepipe/pkg/record"
 	"joulepipe/pkg/stats"
 )
 
@@ -36,6 +37,25 @@ const (
 	leastSD     = 0.02 // W: readings come in milliwatts, and sums of squares in float64
 	worstForm   = 0.35 // of a reading's kernel; more is no sensor of that response
 )
+
+// What power does inside events within a reading, as with the steps of a decode,
+// no reading shows; but where an edge parts a reading it matters. grain is how
+// far the energy of a stretch of work that begins and ends anywhere is from what
+// its mean says, in seconds of the mean, one standard deviation: not learnt, for
+// readings need not show it at all. A square wave of a quarter of the power is
+// off by a twentieth of its period.
+const (
+	grain       = 0.5e-3 // of work that says nothing of its steps
+	grainOfStep = 0.05
+)
+
+// grainOf is the grain of an event.
+func grainOf(e *record.Event) float64 {
+	if n := e.OutputTokens.Or(0); n > 1 {
+		return math.Max(grain, grainOfStep*e.Duration()/float64(n))
+	}
+	return grain
+}
 
 // learner knows the noise of kinds of work.
 type learner struct {

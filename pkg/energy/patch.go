@@ -18,16 +18,20 @@ type patch struct {
 	jump     []bool    // cell i begins at an edge of an event
 	busy     []bool    // an event is going on in cell i
 	steps    []float64 // W²: of steps at cells' beginnings that no event tells of
+	grain    []float64 // s, of each cell: see grainOf
+	texture  []float64 // W²: what the grain adds to the variance at cells' beginnings
 	segments int
 	starts   []int64 // ns, of the segments
 
 	rows   []row
+	store  []float64 // the rows' weights and slopes
 	chains []chain
 	edges  []edge            // in the order of time
 	blind  [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
 
-	rest    rest    // the time before it, up to the patch before
-	spacing float64 // s, its length
+	rest    rest           // the time before it, up to the patch before
+	rests   [channels]rest // of each channel
+	spacing float64        // s, its length
 	failed  bool
 	noise   noise
 	scale   float64 // of its noise over that of all, variances
@@ -38,6 +42,21 @@ type patch struct {
 	drift  [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them
 	seen   []float64            // of each segment: readings' worth that fell into it
 	whole  []*share             // the event that a segment is
+}
+
+// blank is a patch with the room of one that is done with.
+func (r *reconstruction) blank() *patch {
+	n := len(r.spare)
+	if n == 0 {
+		return &patch{}
+	}
+	p := r.spare[n-1]
+	r.spare = r.spare[:n-1]
+	*p = patch{
+		ends: p.ends[:0], segment: p.segment[:0], jump: p.jump[:0], busy: p.busy[:0], grain: p.grain, texture: p.texture, starts: p.starts[:0],
+		rows: p.rows[:0], store: p.store, steps: p.steps, chains: p.chains[:0], joules: p.joules[:0], cov: p.cov[:0], seen: p.seen[:0],
+	}
+	return p
 }
 
 // row is a reading: the mean of the power, followed as its channel follows it,
@@ -110,7 +129,10 @@ func (p *patch) weigh(chains []chain) {
 		r.first, r.last = min(max(lo, 0), hi-1), hi
 		size += 2 * (r.last - r.first)
 	}
-	store := make([]float64, size)
+	if cap(p.store) < size {
+		p.store = make([]float64, size)
+	}
+	store := p.store[:size]
 	for i := range p.rows {
 		r := &p.rows[i]
 		c := chains[r.channel]
@@ -153,7 +175,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	passes := 1
 	if first {
 		passes = 4
-		p.steps = make([]float64, n)
+		p.steps, p.texture = resize(p.steps, n), resize(p.texture, n)
 		for i := range p.rows {
 			p.rows[i].steep, p.rows[i].spread = 0, 100
 		}
@@ -175,6 +197,10 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 			if p.jump[i] {
 				v += w.jump * w.jump
 			}
+			if first && pass > 0 && p.busy[i] && p.busy[i-1] {
+				p.texture[i] = p.rough(i, s.before[i])
+			}
+			v += p.texture[i]
 			if first && pass > 0 && !p.jump[i] {
 				was := p.steps[i]
 				p.steps[i] = stepped(s.before[i]-s.before[i-1], v)
@@ -240,6 +266,14 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 	rows := float64(len(p.rows))
 	p.scale = math.Max(1, misfit/(rows+2*math.Sqrt(rows)))
 	return twologL + misfit, true
+}
+
+// rough is what the grain of the work adds to the variance of the step of power
+// at the beginning of a cell inside an event, W².
+func (p *patch) rough(cell int, watts float64) float64 {
+	before := p.grain[cell-1] / (p.ends[cell] - p.ends[cell-1])
+	after := p.grain[cell] / (p.ends[cell+1] - p.ends[cell])
+	return watts * watts * (before*before + after*after)
 }
 
 // stepped is the variance for a step of power of that height where no event
@@ -308,7 +342,7 @@ func resize(x []float64, n int) []float64 {
 // settle writes the outcome of solve into the patch.
 func (s *solver) settle(p *patch) {
 	n, k := len(p.ends)-1, p.segments
-	p.joules, p.cov = make([]float64, k), make([]float64, k*k)
+	p.joules, p.cov = resize(p.joules, k), resize(p.cov, k*k)
 	z := resize(s.z, n*k)
 	s.z = z
 	for i, g := range p.segment {
@@ -341,7 +375,7 @@ func (s *solver) settle(p *patch) {
 			p.cov[g*k+j] += p.scale * d * z[i*k+j]
 		}
 	}
-	p.seen = make([]float64, k)
+	p.seen = resize(p.seen, k)
 	for i := range p.rows {
 		r := &p.rows[i]
 		for j, h := range r.weights {

@@ -2,10 +2,10 @@ package energy_test
 
 import (
 	"cmp"
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -207,6 +207,7 @@ type eye struct {
 	noise          float64 // W, of a reading
 	lagCI          float64 // half-width of the 95 % interval of its delay, where it was measured
 	windowCI       float64 // the same of its window
+	apart          float64 // by which share it is off the board's other channels, from load to load
 }
 
 // rig is a board with its channels.
@@ -221,6 +222,8 @@ func rigs() []rig {
 	}
 	average := eye{channel: record.ChannelPower, update: 100, window: 1000, poll: 100, noise: 0.2, lagCI: 6, windowCI: 10}
 	driver := eye{channel: record.ChannelDriver, update: 20, window: 20, noise: 0.5, lagCI: 0.7, windowCI: 1.5}
+	beside := driver // the counter: no two channels of a board say quite the same
+	beside.apart = 0.006
 	counter := func(poll float64) eye {
 		return eye{channel: record.ChannelCounter, update: 100, window: 100, poll: poll, lagCI: 1.3, windowCI: 1.7}
 	}
@@ -234,7 +237,7 @@ func rigs() []rig {
 		{name: "500/500", eyes: []eye{{channel: record.ChannelPower, update: 500, window: 500, poll: 100, noise: 0.5, lagCI: 6, windowCI: 8}}},
 		{name: "counter", eyes: []eye{counter(100)}},
 		{name: "counter, read each 1000", eyes: []eye{counter(1000)}},
-		{name: "all of an H200", eyes: []eye{driver, counter(100), instant(25, 100), average}},
+		{name: "all of an H200", eyes: []eye{beside, counter(100), instant(25, 100), average}},
 	}
 }
 
@@ -296,10 +299,14 @@ func (g *rig) start(rng *rand.Rand, j *job, t *trouble, phase float64) (all []*s
 		default:
 			s.lag = 15 * rng.Float64()
 		}
-		if e.tau > 0 {
-			own := asked{tau: e.tau / 1e3}
-			for i := range j.power.at {
-				own.until(j.power.at[i], j.power.watts[i])
+		if e.tau > 0 || e.apart > 0 {
+			own := asked{tau: j.power.tau}
+			if e.tau > 0 {
+				own.tau = e.tau / 1e3
+			}
+			turn := 2 * math.Pi * rng.Float64()
+			for i, w := range j.power.watts {
+				own.until(j.power.at[i], w*(1+math.Sqrt2*e.apart*math.Cos(w/60+turn)))
 			}
 			s.power = &own
 		}
@@ -391,12 +398,14 @@ func trace(rng *rand.Rand, all []*shows, t *trouble, until float64) []record.Rec
 				lines = append(lines, written{math.Ceil(at), &record.Power{TimeNS: ns(at), PowerW: w}})
 			}
 		case record.ChannelCounter:
+			over := 0.0 // when the call before returned
 			for k := 1; float64(k)*s.poll/1e3 < until; k++ {
-				before := float64(k)*s.poll/1e3 + 3e-4*rng.ExpFloat64()
+				before := max(float64(k)*s.poll/1e3+3e-4*rng.ExpFloat64(), over)
 				took := 0.0025 + 0.002*rng.ExpFloat64()
 				if rng.IntN(100) == 0 {
 					took += 0.05 * rng.Float64()
 				}
+				over = before + took
 				if t.blind(before) || rng.Float64() < t.dropped {
 					continue
 				}
@@ -715,23 +724,25 @@ type limits struct {
 // goal is what every sensor that was told of should come to.
 var goal = limits{0.92, 0.001, 0.01}
 
-// standing is what each sensor has come to, which no change may make worse:
-// the goal for all that a GPU has together, less for a single channel that is
-// slow, part-time, or not what it was taken for.
+// standing is what each sensor has come to (docs/validation/coverage.md), which
+// no change may make worse: less for one that is not what it was taken for, and
+// for the tails of a single channel that is slow or part-time.
 func standing(rig string, k knowledge) limits {
 	switch {
-	case rig == "exponential 200" && k == untold:
-		return limits{0.2, 0.75, 1} // no built-in response is like it: such a board needs the response test
-	case rig == "500/500" && k == untold:
-		return limits{0.65, 0.15, 1}
-	case rig == "all of an H200" && k != untold:
-		return limits{goal.inside, 0.005, 0.01}
-	case rig == "25/100", rig == "counter", rig == "500/500":
-		return limits{0.85, 0.06, 0.3}
 	case k == untold:
-		return limits{0.88, 0.03, 1}
+		return limits{0.89, 0.03, 1}
+	case rig == "all of an H200":
+		return limits{0.97, 0.002, 0.01}
+	case rig == "25/100", rig == "counter", rig == "500/500":
+		return limits{0.94, 0.01, 0.3}
 	}
-	return limits{0.91, 0.025, 0.01}
+	return limits{0.94, 0.006, 0.01}
+}
+
+// strange says that no built-in response is like the sensor's: such a board needs
+// the response test.
+func strange(rig string, k knowledge) bool {
+	return k == untold && (rig == "exponential 200" || rig == "500/500")
 }
 
 // complaints are the limits that were missed by more than chance.
@@ -807,14 +818,19 @@ func (t *tally) row(name string, k knowledge) string {
 	return b.String()
 }
 
-// runs is how many simulated runs there are of each kind: the long run has as
-// many as the goals are stated for.
+// How many simulated runs there are of each kind, where it is not the few that
+// there are by default, and of which sensor alone:
+//
+//	go test ./pkg/energy -run TestSimulatedSensors -v -args -runs 1000 -rig 25/100
+var (
+	howMany = flag.Int("runs", 0, "simulated runs of each kind")
+	only    = flag.String("rig", "", "the simulated sensor to look at, alone")
+)
+
+// runs is how many simulated runs there are of each kind.
 func runs(short int) int {
-	if s := os.Getenv("JOULEPIPE_LONG"); s != "" {
-		if n, err := strconv.Atoi(s); err == nil && n > 1 {
-			return n
-		}
-		return 1000
+	if *howMany > 0 {
+		return *howMany
 	}
 	return short
 }
@@ -854,15 +870,13 @@ func (g *rig) play(t testing.TB, k knowledge, seeds int, bend func(*record.Event
 }
 
 // TestSimulatedSensors is what auto makes of sensors of which the truth is
-// known. JOULEPIPE_LONG in the environment says how many runs of each there
-// are, 1000 where it is no number.
+// known. docs/validation/coverage.md has what a thousand runs of each came to.
 func TestSimulatedSensors(t *testing.T) {
 	if testing.Short() {
 		t.Skip("statistics over many runs")
 	}
 	t.Parallel()
 	seeds := runs(6)
-	only := os.Getenv("JOULEPIPE_RIG")
 	var b, why strings.Builder
 	fmt.Fprintf(&why, "truths inside, and beyond four standard deviations, by what the run is like\n%-34s", "sensor")
 	for _, c := range conditions {
@@ -873,7 +887,7 @@ func TestSimulatedSensors(t *testing.T) {
 		fmt.Fprintf(&b, " %9s", s)
 	}
 	for _, g := range rigs() {
-		if only != "" && only != g.name {
+		if *only != "" && *only != g.name {
 			continue
 		}
 		for _, k := range []knowledge{told, perturbed, untold} {
@@ -885,6 +899,12 @@ func TestSimulatedSensors(t *testing.T) {
 				inside, _ := some.inside()
 				far, _ := some.distant()
 				fmt.Fprintf(&why, " %5.1f%% %5.2f%%", 100*inside, 100*far)
+			}
+			if strange(g.name, k) {
+				if no, se := all.refused(); no+2.6*se < 0.99 {
+					t.Errorf("%s, %s: %.1f ± %.1f %% are refused, want all: no built-in response is like it", g.name, k, 100*no, 100*se)
+				}
+				continue
 			}
 			for _, c := range all.complaints(k, standing(g.name, k)) {
 				t.Errorf("%s, %s: %s", g.name, k, c)
@@ -943,18 +963,17 @@ func TestJudge(t *testing.T) {
 // hopeless are jobs with events that some sensors cannot tell, and trouble to
 // go with them. They begin at a whole tenth of a second, as updates do here.
 var hopeless = []struct {
-	name  string
-	wrong []string // sensors that get it wrong, to this day
-	do    func(j *job) (t trouble)
+	name string
+	do   func(j *job) (t trouble)
 }{
-	{"bursts of 1 ms", nil, func(j *job) (t trouble) {
+	{"bursts of 1 ms", func(j *job) (t trouble) {
 		for range 30 {
 			j.do("burst", 0.001, 450, flat)
 			j.rest(j.between(0.2, 1))
 		}
 		return t
 	}},
-	{"bursts of 20 ms in step with the sensor", nil, func(j *job) (t trouble) {
+	{"bursts of 20 ms in step with the sensor", func(j *job) (t trouble) {
 		for range 30 {
 			j.rest(0.030)
 			j.do("burst", 0.020, 450, flat)
@@ -962,7 +981,7 @@ var hopeless = []struct {
 		}
 		return t
 	}},
-	{"pairs that no update parts", nil, func(j *job) (t trouble) {
+	{"pairs that no update parts", func(j *job) (t trouble) {
 		for range 30 {
 			j.rest(0.015)
 			j.do("prefill", 0.030, 400, flat)
@@ -971,7 +990,7 @@ var hopeless = []struct {
 		}
 		return t
 	}},
-	{"steps of a decode in step with updates", []string{"exponential 200", "500/500", "counter"}, func(j *job) (t trouble) {
+	{"steps of a decode in step with updates", func(j *job) (t trouble) {
 		j.rhythm["decode"] = rhythm{0.05, 0.2}
 		for range 10 {
 			j.rest(0.1)
@@ -980,7 +999,7 @@ var hopeless = []struct {
 		}
 		return t
 	}},
-	{"bursts while nothing is read", nil, func(j *job) (t trouble) {
+	{"bursts while nothing is read", func(j *job) (t trouble) {
 		for range 20 {
 			t.gaps = append(t.gaps, [2]float64{j.now - 0.3, j.now + 1.3})
 			j.do("burst", 0.3, 450, flat)
@@ -1032,7 +1051,7 @@ func TestHopeless(t *testing.T) {
 			if n != seeds*(len(kept[0])+refused[0]) {
 				t.Errorf("%s, %s: %d events came out", h.name, g.name, n)
 			}
-			if no == n || slices.Contains(h.wrong, g.name) {
+			if no == n {
 				continue
 			}
 			for _, c := range all.complaints(perturbed, limits{0.85, 0.06, 1}) {

@@ -24,13 +24,17 @@ type track struct {
 	lastNS     int64 // of the last read
 	lastMJ     int64
 	lastBefore int64   // when the call of the last read began
+	took       float64 // ns that a call of the counter takes
 	spacing    float64 // typical, of updates, ns
 	polled     float64 // typical spacing of reads, s; 0 where readings have stamps of their own
 
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
+	alien          string // why its readings are worth nothing
 
-	quiet   bool // no event is going on
+	busy    bool // an event is going on
+	work    blocks
+	quiet   bool // no event is going on, nor was one lately
 	rest    blocks
 	restVar float64 // W²: rest's variance when the batch was taken up
 }
@@ -78,6 +82,14 @@ func (b *blocks) variance() float64 {
 	// The median of the square of a normal quantity is 0.455 of its variance;
 	// steps of power are few and do not move it.
 	return blockOf * stats.Quantile(slices.Sorted(slices.Values(b.apart)), 0.5) / (2 * 0.455)
+}
+
+// walk is the variance by which power walks inside events, W²/s, as far as it
+// shows from one block of readings to the next: what happens in less than a
+// block is not what a gap of many readings has to be told by.
+func (t *track) walk() float64 {
+	apart := 2 * t.work.variance() / blockOf // W², of two neighbours
+	return 1.5 * apart / (blockOf * t.spacing / 1e9)
 }
 
 // update is a new value of a channel.
@@ -213,6 +225,17 @@ func (t *track) count(before, ns, mJ int64) {
 		t.late++
 		return
 	}
+	// A value that was read at any time during a long call has one tick more or
+	// less in it: the next read has both.
+	took := float64(ns - before)
+	slow := took > max(t.response.update*1e9/10, 4*t.took)
+	if t.took == 0 {
+		t.took = took
+	}
+	t.took += (min(took, 2*t.took) - t.took) / 16
+	if slow {
+		return
+	}
 	since, was := t.lastBefore, t.lastMJ
 	t.lastNS, t.lastMJ, t.lastBefore = ns, mJ, before
 	made, off, fresh := t.clock.look(since, ns, mJ != was)
@@ -265,6 +288,11 @@ func (t *track) push(ns int64, window, w, off float64) {
 		}
 	}
 	t.updates = append(t.updates, u)
+	if t.busy {
+		t.work.add(w)
+	} else {
+		t.work.interrupt()
+	}
 	if t.quiet {
 		t.rest.add(w)
 	} else {
@@ -333,12 +361,16 @@ func (t *track) meter(ns int64) (m meter) {
 type ticker struct {
 	period float64 // ns
 	lo, hi float64 // the last update lies between, ns after base
+	mid    float64 // where it is taken to lie
 	base   int64
 	drift  float64
 }
 
 // begin takes the first read: what it shows is a period old at most.
-func (t *ticker) begin(ns int64) { t.base, t.lo, t.hi, t.drift = ns, -t.period, 0, steadyDrift }
+func (t *ticker) begin(ns int64) {
+	t.base, t.lo, t.hi, t.drift = ns, -t.period, 0, steadyDrift
+	t.mid = -t.period / 2
+}
 
 // How much of a period a channel's clock may be off at each update: at first,
 // and at most, after it has slipped again and again.
@@ -362,6 +394,7 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 		t.step(steps)
 		t.hi = math.Min(t.hi, now)
 		t.lo = math.Max(t.lo, t.hi-t.period)
+		t.center()
 		t.rebase()
 		return t.made(), t.off(), true
 	}
@@ -377,6 +410,7 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 		t.drift = math.Min(2*t.drift, worstDrift)
 	}
 	t.lo, t.hi = lo, hi
+	t.center()
 	t.rebase()
 	return t.made(), t.off(), true
 }
@@ -384,6 +418,15 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 func (t *ticker) step(n float64) {
 	t.lo += n * t.period * (1 - t.drift)
 	t.hi += n * t.period * (1 + t.drift)
+	t.mid += n * t.period
+}
+
+// center moves the update towards the middle of where it may lie, slowly: what
+// is wrong about it is then wrong for all updates about then alike, and what lies
+// between two of them is as long as they are apart.
+func (t *ticker) center() {
+	t.mid += ((t.lo+t.hi)/2 - t.mid) / 16
+	t.mid = math.Max(t.lo, math.Min(t.hi, t.mid))
 }
 
 // rebase keeps the numbers small enough to be exact.
@@ -392,7 +435,8 @@ func (t *ticker) rebase() {
 	t.base += int64(shift)
 	t.lo -= shift
 	t.hi -= shift
+	t.mid -= shift
 }
 
-func (t *ticker) made() int64  { return t.base + int64((t.lo+t.hi)/2) }
+func (t *ticker) made() int64  { return t.base + int64(t.mid) }
 func (t *ticker) off() float64 { return (t.hi - t.lo) / math.Sqrt(12) }

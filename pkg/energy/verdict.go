@@ -94,8 +94,9 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 func (s *share) edges() float64 {
 	variance := 0.0
 	for _, m := range []*[channels]meter{&s.from, &s.to} {
-		for i := range m {
-			if m[i].ok && i != 1 {
+		// The counter's ticks are the coarsest: where there is nothing else.
+		for _, i := range []int{0, 2, 3, 1} {
+			if m[i].ok {
 				step := stampS * (m[i].level - m[i].outer)
 				variance += step * step
 				break
@@ -205,6 +206,16 @@ func (a *Attributor) grade(e *record.Energy, p *pending, m estimated, spacing st
 		}
 		noBetter(at, "the work repeats in step with a sensor that sees a part of the time only: space it at random")
 	}
+}
+
+// seen is the share of the time that a sensor sees as it is: one that follows
+// the power as a capacitor does has a part of all of it, but of what repeats in
+// step with its updates always the same.
+func (r response) seen() float64 {
+	if r.window < r.update/2 && r.tau > r.window {
+		return r.window / r.update
+	}
+	return r.coverage
 }
 
 // tierOf is what a number with that relative half-width is good for.
@@ -333,7 +344,7 @@ func (a *Attributor) aliased(p *pending, m estimated) (aliased, lost bool) {
 			if !m.used[c] {
 				continue
 			}
-			if t.response.coverage > 0.8 {
+			if t.response.seen() > 0.8 {
 				return false, false
 			}
 			blind, update = true, t.response.update

@@ -246,12 +246,24 @@ func (r *Run) drawSoak() (*chart.Figure, string) {
 		}
 		above := chart.Panel{X: axis, Y: chart.Axis{Label: "Temperature, °C"}, Height: 160, Marks: []chart.Mark{temp}}
 		if v, ok := last.SlopeCPerMin.Get(); ok && last.WindowS.OK && last.TempEndC.OK {
+			// A slope is through the middle of what it is of.
 			end, w := last.DurationS, last.WindowS.V
+			sum, n := 0.0, 0.0
+			for i := range points {
+				if s := &points[i]; s.TempC.OK && s.DurationS >= end-w {
+					sum += s.TempC.V
+					n++
+				}
+			}
+			middle := last.TempEndC.V - v*w/120
+			if n > 0 {
+				middle = sum / n
+			}
 			line := chart.Mark{Kind: chart.Line, Series: 2, Dashed: true, Name: "slope of the last window"}
-			area := chart.Mark{Kind: chart.Area, Series: 2, Name: "its 95 % band"}
+			area := chart.Mark{Kind: chart.Area, Series: 2, Name: "95 % of the last window's slope"}
 			for k := range 21 {
 				t := end - w + w*float64(k)/20
-				mid := last.TempEndC.V + v*(t-end+w/2)/60 - v*w/120
+				mid := middle + v*(t-end+w/2)/60
 				half := last.SlopeCI95.Or(0) * math.Abs(t-end+w/2) / 60
 				line.X, line.Y = append(line.X, t*factor), append(line.Y, mid)
 				area.X, area.Lo, area.Hi = append(area.X, t*factor), append(area.Lo, mid-half), append(area.Hi, mid+half)
@@ -271,7 +283,7 @@ func (r *Run) drawSoak() (*chart.Figure, string) {
 		f.Panels = []chart.Panel{above}
 		if len(slope.X) > 1 {
 			band := slope
-			band.Kind, band.Y, band.Series, band.Name = chart.Area, nil, 6, "95 % of the slope"
+			band.Kind, band.Y, band.Series, band.Name = chart.Area, nil, 6, "95 % of each slope"
 			limit := []float64{r.Limits.SoakSlope}
 			most := max(4*r.Limits.SoakSlope, 2*quantile(slope.Y, 0.75))
 			f.Panels[0].X.Bare = true

@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -10,6 +11,7 @@ import (
 
 	"joulepipe/pkg/chart"
 	"joulepipe/pkg/energy"
+	"joulepipe/pkg/record"
 )
 
 // tierSigns are how events of each tier are drawn, told apart by shape as well.
@@ -213,6 +215,31 @@ func (r *Run) drawCurve() (*chart.Figure, string) {
 	}, ""
 }
 
+// contextOf is how long the prompt of each sequence of an event is, in tokens, as
+// the event says or by its input tokens, which are those of all its passes; 0 where
+// that is not known.
+func contextOf(e *record.Event) int64 {
+	passes := int64(1)
+	for _, f := range e.Extra {
+		var n int64
+		if json.Unmarshal(f.Value, &n) != nil || n < 1 {
+			continue
+		}
+		switch f.Name {
+		case "context":
+			return n
+		case "passes":
+			passes = n
+		}
+	}
+	n, ok := e.InputTokens.Get()
+	b := e.BatchSize.Or(1)
+	if !ok || n <= 0 || b <= 0 {
+		return 0
+	}
+	return int64(math.Round(float64(n) / float64(b) / float64(passes)))
+}
+
 func (r *Run) drawTokens() (*chart.Figure, string) {
 	type key struct {
 		phase, model   string
@@ -222,11 +249,11 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 		n                int
 		sum, least, most float64
 	}
-	// A decode looks back on the prompt of its request.
+	// A decode that does not say so itself looks back on the prompt of its request.
 	prompts := map[string]int64{}
 	for i := range r.Events {
-		if e := &r.Events[i]; e.RequestID != "" && e.InputTokens.V > prompts[e.RequestID] {
-			prompts[e.RequestID] = e.InputTokens.V
+		if id := r.Events[i].RequestID; id != "" {
+			prompts[id] = max(prompts[id], r.contexts[i])
 		}
 	}
 	cells := map[key]*cell{}
@@ -237,10 +264,7 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 			continue
 		}
 		v := e.Energy.JoulesPerToken.V
-		k := key{e.Phase, e.Model, b, 0}
-		if n := e.InputTokens.Or(prompts[e.RequestID]); n > 0 {
-			k.context = int64(math.Round(float64(n) / float64(b)))
-		}
+		k := key{e.Phase, e.Model, b, cmp.Or(r.contexts[i], prompts[e.RequestID])}
 		c := cells[k]
 		if c == nil {
 			c = &cell{least: v, most: v}
@@ -275,7 +299,15 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 			}
 		}
 		// Prompts of about one length, and those of none, tell nothing of the context.
+		const ticksShown = 8
 		least, most := slices.Min(seen), slices.Max(seen)
+		if least > 0 && len(seen) <= ticksShown {
+			p.X.Log = true
+			for _, n := range seen {
+				p.X.Ticks = append(p.X.Ticks, float64(n))
+			}
+			slices.Sort(p.X.Ticks)
+		}
 		single := float64(most) <= 1.1*float64(least)
 		if single {
 			p.X = chart.Axis{Label: "Batch size", Log: true, Ticks: []float64{}}
@@ -294,7 +326,11 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 			}
 			if i < 0 {
 				i = len(p.Marks)
-				p.Marks = append(p.Marks, chart.Mark{Kind: chart.Points, Name: name, Series: i%6 + 1, Shape: shape(i)})
+				m := chart.Mark{Kind: chart.Points, Name: name, Series: i%6 + 1, Shape: shape(i)}
+				if single { // of several batches
+					m.Series, m.Shape = 6, chart.Ring
+				}
+				p.Marks = append(p.Marks, m)
 			}
 			m := &p.Marks[i]
 			x := float64(k.context)
@@ -321,6 +357,14 @@ func (r *Run) drawTokens() (*chart.Figure, string) {
 			}
 		},
 	}, ""
+}
+
+// added writes a number that is added to what stands before it.
+func added(x float64) string {
+	if s, negative := strings.CutPrefix(trimmed(x), "-"); negative {
+		return "− " + s
+	}
+	return "+ " + trimmed(x)
 }
 
 func (r *Run) drawMismatch() (*chart.Figure, string) {
@@ -353,7 +397,7 @@ func (r *Run) drawMismatch() (*chart.Figure, string) {
 		if !ok || !a.MismatchEpsilon.OK || len(fits) == 5 {
 			continue
 		}
-		fit := chart.Mark{Kind: chart.Line, Series: 2 + len(fits), Dashed: true, Name: fmt.Sprintf("GPU %d: %s s/T %+.4f", a.GPU, trimmed(c), a.MismatchEpsilon.V)}
+		fit := chart.Mark{Kind: chart.Line, Series: 2 + len(fits), Dashed: true, Name: fmt.Sprintf("GPU %d: %s s/T %s", a.GPU, trimmed(c), added(a.MismatchEpsilon.V))}
 		lo, hi := slices.Min(m.X), slices.Max(m.X)
 		for k := range 101 {
 			d := lo * math.Pow(hi/lo, float64(k)/100)
@@ -362,7 +406,7 @@ func (r *Run) drawMismatch() (*chart.Figure, string) {
 			}
 		}
 		fits = append(fits, fit)
-		f.Desc += fmt.Sprintf(" Of GPU %d it is %s s over the length, %+.2f %%.", a.GPU, trimmed(c), 100*a.MismatchEpsilon.V)
+		f.Desc += fmt.Sprintf(" Of GPU %d it is %s s over the length %s %%.", a.GPU, trimmed(c), added(100*a.MismatchEpsilon.V))
 	}
 	panel.Marks = append(panel.Marks, fits...)
 	panel.Marks = append(panel.Marks, chart.Mark{Kind: chart.Level, Y: []float64{r.Limits.CounterTolerance}, Name: "tolerated: " + share(r.Limits.CounterTolerance)})

@@ -78,7 +78,7 @@ func (r *Run) forFront() *Front {
 	if what := r.doubted(); what != "" {
 		why = append(why, "In all, "+what)
 	}
-	f.Because = strings.Join(why, ". ") + "."
+	f.Because = line(strings.Join(why, ". ")+".", 4*sentenceLength)
 	f.First = r.first(whole, phase, single)
 	return f
 }

@@ -19,12 +19,7 @@ var htmlSource string
 //go:embed report.css
 var htmlStyle string
 
-var htmlTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"phrases": phrases,
-	"plain":   func(s string) string { return spoken(s) },
-	"inc":     func(i int) int { return i + 1 },
-	"mark":    mark,
-}).Parse(htmlSource))
+var htmlTemplate = template.Must(template.New("report").Funcs(template.FuncMap{"phrases": phrases, "spoken": spoken, "mark": mark}).Parse(htmlSource))
 
 // document is what the template sets. Its words are Markdown, which phrases takes
 // apart; nothing in it is HTML but figures, which package chart escapes.
@@ -34,7 +29,6 @@ type document struct {
 	Front    *Front
 	Style    template.CSS
 	Sections []section
-	Commit   string
 }
 
 type section struct {
@@ -128,7 +122,7 @@ func (r *Run) HTML(w io.Writer) error {
 	if err := htmlTemplate.Execute(&b, d); err != nil {
 		return err
 	}
-	_, err := w.Write(b.Bytes())
+	_, err := b.WriteTo(w)
 	return err
 }
 

@@ -150,6 +150,9 @@ func agree(t *testing.T, r *Run) {
 		same("metadata "+c.Title, []string{string(m.Uses[i].Status)}, string(c.Status))
 	}
 	for _, f := range []struct{ form, text string }{{"html", front}, {"markdown", md}, {"metadata", m.Front.Answer}} {
+		if f.form == "html" && !strings.Contains(f.text, r.Front.Because) || f.form == "markdown" && !strings.Contains(f.text, markup.Replace(r.Front.Because)) {
+			t.Errorf("%s does not say %q", f.form, r.Front.Because)
+		}
 		if !strings.Contains(f.text, r.Front.Answer) {
 			t.Errorf("%s does not say %q", f.form, r.Front.Answer)
 		}
@@ -326,6 +329,31 @@ func TestHoleIsDrawn(t *testing.T) {
 	rows := rowsOf(t, mustRead(t, directory(t, f)), "faults")
 	if len(rows) != 1 || rows[0][0] != "hole in the driver's buffer" || !strings.HasPrefix(rows[0][1], "9.9") {
 		t.Errorf("%q", rows)
+	}
+}
+
+// Tokens of an event are of all its passes and sequences; its context is of one.
+func TestTokensAreDrawn(t *testing.T) {
+	t.Parallel()
+	f := reporttest.New()
+	for _, e := range f.Events {
+		e.RequestID = fmt.Sprint(e.BatchSize.V)
+		if e.Phase == "prefill" {
+			e.InputTokens.V *= 3
+			e.Extra = []record.Field{{Name: "passes", Value: json.RawMessage("3")}}
+		}
+	}
+	f.First("decode").Extra = []record.Field{{Name: "context", Value: json.RawMessage("2048")}}
+	var got []string
+	for _, row := range rowsOf(t, mustRead(t, directory(t, f)), "tokens") {
+		got = append(got, strings.Join(row[:6], " "))
+	}
+	want := []string{
+		"decode gpt2 1 2048 1 9.375", "decode gpt2 2 1024 1 4.6875", "decode gpt2 4 1024 1 2.34375",
+		"prefill gpt2 1 1024 1 0.0439453125", "prefill gpt2 2 1024 1 0.0219726562", "prefill gpt2 4 1024 1 0.0109863281",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

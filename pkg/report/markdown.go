@@ -58,7 +58,7 @@ func (r *Run) Markdown(w io.Writer) error {
 		case k.table != nil:
 			fmt.Fprintf(&b, "%s\n", k.table)
 		case k.front != nil:
-			fmt.Fprintf(&b, "**%s** %s\n\n", k.front.Answer, text(k.front.Because))
+			fmt.Fprintf(&b, "**%s** %s\n\n", k.front.Answer, markup.Replace(k.front.Because))
 		case k.figure != nil:
 			fmt.Fprintf(&b, "![%s](figures/%s.svg)\n\n", text(k.figure.Title), k.figure.Name)
 		default:

@@ -53,6 +53,7 @@ type Run struct {
 	Decisions []Decision
 	Front     *Front
 	Figures   []*chart.Figure   // those for which there are data
+	contexts  []int64           // of the events, tokens of each sequence; 0: not known
 	undrawn   map[string]string // why a figure is missing
 	warm      map[int]*warming  // by GPU, the course of the heat soak
 	State     string            // completed | aborted | timeout
@@ -247,6 +248,7 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 				r.Attributed = true
 			}
 			r.Events = append(r.Events, e)
+			r.contexts = append(r.contexts, contextOf(rec))
 		case *record.Summary:
 			if rec.Over == "" { // what is over all batches has no joules of its own
 				r.Summaries = append(r.Summaries, *rec)

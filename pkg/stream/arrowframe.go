@@ -19,6 +19,8 @@ const arrowMeta = 16 << 20
 // for one that ends.
 type arrowMessages struct {
 	in   *bufio.Reader
+	meta []byte // of the message whose body is next, nil: not read
+	err  error  // what there was instead
 	body []byte
 }
 
@@ -27,6 +29,34 @@ func (m *arrowMessages) Release() {}
 
 // Message is the next message, io.EOF at the end of the stream, or a cutError.
 func (m *arrowMessages) Message() (*ipc.Message, error) {
+	meta, size, err := m.peek()
+	if err != nil {
+		return nil, err
+	}
+	m.meta = nil
+	if m.body, err = m.read(m.body, size); err != nil {
+		return nil, err
+	}
+	return ipc.NewMessage(memory.NewBufferBytes(meta), memory.NewBufferBytes(m.body)), nil
+}
+
+// peek is the metadata of the next message, and the size of its body.
+func (m *arrowMessages) peek() (meta []byte, size int, err error) {
+	if m.meta == nil && m.err == nil {
+		m.meta, m.err = m.begin()
+	}
+	if m.err != nil {
+		return nil, 0, m.err
+	}
+	n := ipc.NewMessage(memory.NewBufferBytes(m.meta), memory.NewBufferBytes(nil)).BodyLen()
+	if n < 0 || n > arrowLimit {
+		return nil, 0, fmt.Errorf("message of %d bytes", n)
+	}
+	return m.meta, int(n), nil
+}
+
+// begin reads the metadata of a message.
+func (m *arrowMessages) begin() ([]byte, error) {
 	var prefix [8]byte
 	if n, err := io.ReadFull(m.in, prefix[:]); err != nil {
 		if n == 0 && err == io.EOF {
@@ -51,15 +81,7 @@ func (m *arrowMessages) Message() (*ipc.Message, error) {
 	if err := flatbuffer(meta).check(); err != nil {
 		return nil, err
 	}
-	metaBuffer := memory.NewBufferBytes(meta)
-	size := ipc.NewMessage(metaBuffer, memory.NewBufferBytes(nil)).BodyLen()
-	if size < 0 || size > arrowLimit {
-		return nil, fmt.Errorf("message of %d bytes", size)
-	}
-	if m.body, err = m.read(m.body, int(size)); err != nil {
-		return nil, err
-	}
-	return ipc.NewMessage(metaBuffer, memory.NewBufferBytes(m.body)), nil
+	return meta, nil
 }
 
 // read reads n bytes into b, which grows with what comes, not with what was
@@ -92,6 +114,7 @@ type flatbuffer []byte
 
 func (b flatbuffer) u16(p int) int { return int(binary.LittleEndian.Uint16(b[p:])) }
 func (b flatbuffer) u32(p int) int { return int(binary.LittleEndian.Uint32(b[p:])) }
+func (b flatbuffer) i64(p int) int { return int(int64(binary.LittleEndian.Uint64(b[p:]))) }
 
 // slot is where the n-th field of the table at p stands, 0 if it is absent.
 func (b flatbuffer) slot(p, n int) int {

@@ -19,13 +19,14 @@ import (
 // arrowReader reads Arrow IPC streams, its own and those of others, which are
 // read by the names of their columns.
 type arrowReader struct {
-	in      *bufio.Reader
-	rows    rows
-	ipc     *ipc.Reader // nil between streams
-	columns []arrowColumn
-	row, n  int   // of the batch
-	count   int64 // of rows read
-	scratch []byte
+	in       *bufio.Reader
+	rows     rows
+	ipc      *ipc.Reader // nil between streams
+	messages *arrowMessages
+	columns  []arrowColumn
+	row, n   int   // of the batch
+	count    int64 // of rows read
+	scratch  []byte
 }
 
 func newArrowReader(in *bufio.Reader) decoder {
@@ -75,7 +76,8 @@ func (d *arrowReader) begin() (record.Record, error) {
 	if _, err := d.in.Peek(1); err != nil {
 		return nil, err
 	}
-	r, err := ipc.NewReaderFromMessageReader(&arrowMessages{in: d.in}, ipc.WithAllocator(&boundedMemory{}))
+	d.messages = &arrowMessages{in: d.in}
+	r, err := ipc.NewReaderFromMessageReader(d.messages, ipc.WithAllocator(&boundedMemory{}))
 	if err != nil {
 		return nil, arrowError(err)
 	}

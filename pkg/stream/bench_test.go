@@ -105,11 +105,9 @@ func threeColumnsArrow(tb testing.TB) []byte {
 	})
 }
 
-func BenchmarkDecode(b *testing.B) {
-	for _, bench := range []struct {
-		name string
-		data []byte
-	}{
+// benchInputs are streams of benchRows samples.
+func benchInputs(b *testing.B) []benchInput {
+	return []benchInput{
 		{"ndjson/narrow", encoded(b, NDJSON, None, narrowSample)},
 		{"ndjson/full", encoded(b, NDJSON, None, fullSample)},
 		{"ndjson/full/zstd", encoded(b, NDJSON, Zstd, fullSample)},
@@ -119,7 +117,17 @@ func BenchmarkDecode(b *testing.B) {
 		{"csv/full", encoded(b, CSV, None, fullSample)},
 		{"arrow/narrow", threeColumnsArrow(b)},
 		{"arrow/full", encoded(b, Arrow, None, fullSample)},
-	} {
+		{"arrow/columns", arrowTable(b, 1, 0, func(int) (float64, bool) { return 300, true })},
+	}
+}
+
+type benchInput struct {
+	name string
+	data []byte
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for _, bench := range benchInputs(b) {
 		b.Run(bench.name, func(b *testing.B) {
 			b.SetBytes(int64(len(bench.data)))
 			b.ReportAllocs()
@@ -167,5 +175,26 @@ func BenchmarkEncode(b *testing.B) {
 				b.ReportMetric(float64(b.N)*benchRows/b.Elapsed().Seconds(), "records/s")
 			})
 		}
+	}
+}
+
+// BenchmarkBatches reads the same in batches.
+func BenchmarkBatches(b *testing.B) {
+	for _, bench := range benchInputs(b) {
+		b.Run(bench.name, func(b *testing.B) {
+			b.SetBytes(int64(len(bench.data)))
+			b.ReportAllocs()
+			for b.Loop() {
+				r := NewReader(bytes.NewReader(bench.data), "bench")
+				n := 0
+				for r.ScanBatch() {
+					n += len(r.Batch().Samples.TimeNS)
+				}
+				if r.Err() != nil || n != benchRows {
+					b.Fatal(n, r.Err())
+				}
+			}
+			b.ReportMetric(float64(b.N)*benchRows/b.Elapsed().Seconds(), "records/s")
+		})
 	}
 }

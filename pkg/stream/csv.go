@@ -27,6 +27,11 @@ func newCSVReader(r io.Reader) decoder {
 	return &csvReader{rows: rows{forms: newForms()}, lines: newLines(r)}
 }
 
+func newCSVBatches(r io.Reader) batches {
+	d := newCSVReader(r).(*csvReader)
+	return readAhead(records{d, d.lines.ready})
+}
+
 func (d *csvReader) line() int64 { return d.lines.count }
 
 func (d *csvReader) next() (record.Record, error) {

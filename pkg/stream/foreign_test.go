@@ -321,7 +321,7 @@ func TestLongLines(t *testing.T) {
 	line := `{"record":"power","t_ns":1,"gpu":0,"power_w":2}`
 	l := newLines(strings.NewReader(line + "\n" + strings.Repeat("x", 3<<20) + "\n" + line + "\n" + strings.Repeat("y", 2<<20)))
 	l.limit = 1 << 20
-	d := &ndjsonReader{forms: newForms(), lines: l, last: newForms().of[record.KindSample]}
+	d := &ndjsonReader{objects: newObjects(), lines: l}
 	var got []string
 	for {
 		r, err := d.next()

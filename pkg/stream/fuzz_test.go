@@ -34,7 +34,8 @@ var seeds = map[string]func(testing.TB) [][]byte{
 	},
 	"FuzzArrow": func(tb testing.TB) [][]byte {
 		whole := encode(tb, Arrow, None, newRandom(1).stream(3)...)
-		return [][]byte{whole, threeColumnsArrow(tb)[:900], whole[:len(whole)/2], append(whole, whole...)}
+		columns := arrowTable(tb, 2, 997, func(i int) (float64, bool) { return float64(i), i != 400 })
+		return [][]byte{whole, threeColumnsArrow(tb)[:900], whole[:len(whole)/2], append(whole, whole...), columns}
 	},
 	"FuzzSniff": func(tb testing.TB) [][]byte {
 		recs := newRandom(1).stream(2)
@@ -112,8 +113,9 @@ func FuzzNDJSON(f *testing.F) {
 		if bytes.ContainsAny(line, "\r\n") {
 			return
 		}
-		quick := &ndjsonReader{forms: newForms(), lines: newLines(strings.NewReader(""))}
-		quick.last = quick.forms.of[record.KindSample]
+		twice := append(append(bytes.Repeat(line, 1), '\n'), line...)
+		sameInBatches(t, append(twice, '\n'), asItIs)
+		quick := newObjects()
 		thorough := newForms()
 		fm, ok := quick.canonical(line)
 		parsed, bad := thorough.parse(line)
@@ -237,6 +239,7 @@ func drain(t *testing.T, data []byte) {
 	if r.Scan() || r.Record() != nil {
 		t.Fatal("goes on after its end")
 	}
+	sameInBatches(t, data, asItIs)
 }
 
 func FuzzCSV(f *testing.F) {
@@ -269,10 +272,10 @@ func FuzzSniff(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		drain(t, data)
-		a, errA := open(bytes.NewReader(data))
-		b, errB := open(&pieces{data})
-		if reflect.TypeOf(a) != reflect.TypeOf(b) || (errA == nil) != (errB == nil) {
-			t.Fatalf("whole: %T, %v; in pieces: %T, %v", a, errA, b, errB)
+		_, a, errA := open(bytes.NewReader(data))
+		_, b, errB := open(&pieces{data})
+		if a != b || (errA == nil) != (errB == nil) {
+			t.Fatalf("whole: %v, %v; in pieces: %v, %v", a, errA, b, errB)
 		}
 	})
 }

@@ -65,6 +65,9 @@ func (l *lines) extend() ([]byte, error) {
 	}
 }
 
+// ready says that another line has been read already.
+func (l *lines) ready() bool { return bytes.IndexByte(l.buf[l.to:l.end], '\n') >= 0 }
+
 // whole says whether the current line had its end of line.
 func (l *lines) whole() bool { return l.to > l.from && l.buf[l.to-1] == '\n' }
 

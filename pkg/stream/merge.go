@@ -13,6 +13,8 @@ type merge struct {
 	heads []head // of the streams that go on, in the order they were given
 	given int    // index of the head that was handed on; negative at first
 	errs  []error
+	fill  filling
+	now   *Batch
 }
 
 // head is the front of one stream.
@@ -21,9 +23,11 @@ type head struct {
 	when int64 // orders the record; of those without a time, that of the one before
 }
 
-func newMerge(readers []Reader) Reader {
+func newMerge(readers []Reader) Batcher {
 	if len(readers) == 1 {
-		return readers[0]
+		if r, ok := readers[0].(Batcher); ok {
+			return r
+		}
 	}
 	m := &merge{given: -1}
 	for _, r := range readers {
@@ -75,3 +79,26 @@ func (m *merge) Record() record.Record {
 }
 
 func (m *merge) Err() error { return errors.Join(m.errs...) }
+
+// ScanBatch goes on by one record: what the others of the streams have next is
+// not known before it is asked for.
+func (m *merge) ScanBatch() bool {
+	m.now = nil
+	if !m.Scan() {
+		return false
+	}
+	m.fill.begin()
+	m.fill.add(m.Record(), 0)
+	m.now = m.fill.end()
+	return true
+}
+
+func (m *merge) Batch() *Batch { return m.now }
+
+func (m *merge) Stop() {
+	for _, h := range m.heads {
+		if r, ok := h.r.(Batcher); ok {
+			r.Stop()
+		}
+	}
+}

@@ -9,15 +9,44 @@ import (
 
 // ndjsonReader reads one JSON object a line.
 type ndjsonReader struct {
-	forms *forms
+	objects
 	lines *lines
+}
+
+func newNDJSONReader(r io.Reader) decoder {
+	return &ndjsonReader{objects: newObjects(), lines: newLines(r)}
+}
+
+// objects reads lines that are a JSON object each.
+type objects struct {
+	forms *forms
 	last  *form // of the line before: the next is likely of its kind
 	shape shape // of the last line that was not canonical
 }
 
-func newNDJSONReader(r io.Reader) decoder {
+func newObjects() objects {
 	f := newForms()
-	return &ndjsonReader{forms: f, lines: newLines(r), last: f.of[record.KindSample]}
+	return objects{forms: f, last: f.of[record.KindSample]}
+}
+
+// read reads a line. The record is nil for a blank line and for a kind that is
+// not known.
+func (d *objects) read(line []byte) (record.Record, *fault) {
+	if len(line) == 0 || skipSpace(line, 0) == len(line) {
+		return nil, nil
+	}
+	if fm, ok := d.canonical(line); ok {
+		return fm.rec, nil
+	}
+	if fm, ok := d.shape.read(d.forms, line); ok {
+		return fm.rec, nil
+	}
+	fm, bad := d.forms.parse(line)
+	if fm == nil || bad != nil {
+		return nil, bad
+	}
+	d.shape.learn(fm, line, d.forms.pairs)
+	return fm.rec, nil
 }
 
 func (d *ndjsonReader) line() int64 { return d.lines.count }
@@ -31,33 +60,30 @@ func (d *ndjsonReader) next() (record.Record, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(line) == 0 || skipSpace(line, 0) == len(line) {
-			continue
-		}
-		if fm, ok := d.canonical(line); ok {
-			return fm.rec, nil
-		}
-		if fm, ok := d.shape.read(d.forms, line); ok {
-			return fm.rec, nil
-		}
-		fm, bad := d.forms.parse(line)
+		rec, bad := d.read(line)
 		if bad != nil {
 			if !d.lines.whole() {
-				d.lines.cut("the last line is incomplete")
+				d.lines.cut(incompleteLine)
 			}
-			return &record.SyntaxError{Line: d.lines.count, Column: bad.column, Msg: bad.msg, Hint: bad.hint}, nil
+			return bad.at(d.lines.count), nil
 		}
-		if fm != nil {
-			d.shape.learn(fm, line, d.forms.pairs)
-			return fm.rec, nil
+		if rec != nil {
+			return rec, nil
 		}
 	}
+}
+
+const incompleteLine = "the last line is incomplete"
+
+// at is the fault as a record.
+func (f *fault) at(line int64) *record.SyntaxError {
+	return &record.SyntaxError{Line: line, Column: f.column, Msg: f.msg, Hint: f.hint}
 }
 
 // canonical reads a line that stands as this package writes it: kind first,
 // fields in order, no spaces, no escapes, no fields beyond. It is not ok for
 // any other line, right or wrong.
-func (d *ndjsonReader) canonical(line []byte) (*form, bool) {
+func (d *objects) canonical(line []byte) (*form, bool) {
 	fm := d.last
 	if !hasPrefix(line, 0, fm.open) {
 		if fm = d.opening(line); fm == nil {
@@ -106,7 +132,7 @@ func (fm *form) follow(line []byte, p, i int) int {
 }
 
 // opening is the form that the line begins with, as this package writes it.
-func (d *ndjsonReader) opening(line []byte) *form {
+func (d *objects) opening(line []byte) *form {
 	const start = `{"record":"`
 	if !hasPrefix(line, 0, start) {
 		return nil

@@ -29,13 +29,15 @@ type reader struct {
 	src  io.Reader
 	dec  decoder
 	rec  record.Record
+	many batches // instead of dec, once ScanBatch was called
+	now  *Batch
 	open bool // a header waits for its end
 	cut  *TruncatedError
 	err  error
 	done bool
 }
 
-func newReader(r io.Reader, name string) Reader {
+func newReader(r io.Reader, name string) Batcher {
 	return &reader{name: name, src: r}
 }
 
@@ -49,20 +51,59 @@ func (r *reader) Scan() bool {
 		return false
 	}
 	if r.dec == nil {
-		dec, err := open(r.src)
+		in, enc, err := open(r.src)
 		if err != nil {
 			return r.stop(err)
 		}
-		r.dec = dec
+		r.dec = enc.decoder(in)
 	}
 	rec, err := r.dec.next()
 	if err != nil {
 		return r.stop(err)
 	}
+	r.watch(rec, r.dec.line())
+	r.rec = rec
+	return true
+}
+
+func (r *reader) Batch() *Batch { return r.now }
+
+func (r *reader) ScanBatch() bool {
+	r.now = nil
+	if r.done {
+		return false
+	}
+	if r.many == nil {
+		in, enc, err := open(r.src)
+		if err != nil {
+			return r.stop(err)
+		}
+		r.many = enc.batches(in)
+	}
+	b, err := r.many.next()
+	if err != nil {
+		return r.stop(err)
+	}
+	for i, rec := range b.Others {
+		r.watch(rec, b.lines[i])
+	}
+	r.now = b
+	return true
+}
+
+func (r *reader) Stop() {
+	r.done = true
+	if r.many != nil {
+		r.many.stop()
+	}
+}
+
+// watch notes what a record says of the stream.
+func (r *reader) watch(rec record.Record, line int64) {
 	switch rec := rec.(type) {
 	case *record.Header:
 		if r.open {
-			r.truncated("a new header before the end record")
+			r.truncated("a new header before the end record", line)
 		}
 		r.open = true
 	case *record.End:
@@ -70,13 +111,18 @@ func (r *reader) Scan() bool {
 	case *record.SyntaxError:
 		rec.File = r.name
 	}
-	r.rec = rec
-	return true
 }
 
 // stop settles what the stream ended with.
 func (r *reader) stop(err error) bool {
 	r.done = true
+	line := int64(0)
+	switch {
+	case r.dec != nil:
+		line = r.dec.line()
+	case r.many != nil:
+		line = r.many.line()
+	}
 	var (
 		cut    cutError
 		syntax *record.SyntaxError
@@ -84,10 +130,10 @@ func (r *reader) stop(err error) bool {
 	switch {
 	case err == io.EOF:
 		if r.open {
-			r.truncated("no end record")
+			r.truncated("no end record", line)
 		}
 	case errors.As(err, &cut):
-		r.truncated(string(cut))
+		r.truncated(string(cut), line)
 	case errors.As(err, &syntax):
 		syntax.File = r.name
 		r.err = syntax
@@ -103,12 +149,8 @@ func (r *reader) stop(err error) bool {
 }
 
 // truncated keeps the first reason why the stream is not whole.
-func (r *reader) truncated(why string) {
-	if r.cut != nil {
-		return
-	}
-	r.cut = &TruncatedError{File: r.name, Why: why}
-	if r.dec != nil {
-		r.cut.Line = r.dec.line()
+func (r *reader) truncated(why string, line int64) {
+	if r.cut == nil {
+		r.cut = &TruncatedError{File: r.name, Line: line, Why: why}
 	}
 }

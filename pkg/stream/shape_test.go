@@ -36,7 +36,7 @@ func TestShape(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			forms := newForms()
-			d := &ndjsonReader{forms: forms, lines: newLines(strings.NewReader(first + "\n")), last: forms.of[record.KindSample]}
+			d := &ndjsonReader{objects: objects{forms: forms, last: forms.of[record.KindSample]}, lines: newLines(strings.NewReader(first + "\n"))}
 			if _, err := d.next(); err != nil {
 				t.Fatal(err)
 			}

@@ -31,15 +31,36 @@ var strangers = []struct{ magic, what, hint string }{
 // sniffSize is how far blank space is passed over in search of a first byte.
 const sniffSize = 4 << 10
 
-// open is the decoder for what r begins with.
-func open(r io.Reader) (decoder, error) {
-	in, err := decompress(bufio.NewReaderSize(r, 64<<10))
+// encoding makes the readers of one Format.
+type encoding struct {
+	decoder func(*bufio.Reader) decoder
+	batches func(*bufio.Reader) batches
+}
+
+var (
+	ndjsonEncoding = &encoding{
+		func(in *bufio.Reader) decoder { return newNDJSONReader(in) },
+		func(in *bufio.Reader) batches { return newBlocks(in) },
+	}
+	arrowEncoding = &encoding{
+		func(in *bufio.Reader) decoder { return newArrowReader(in) },
+		func(in *bufio.Reader) batches { return newArrowBatches(in) },
+	}
+	csvEncoding = &encoding{
+		func(in *bufio.Reader) decoder { return newCSVReader(in) },
+		func(in *bufio.Reader) batches { return newCSVBatches(in) },
+	}
+)
+
+// open finds out what r begins with. in is what is to be read.
+func open(r io.Reader) (in *bufio.Reader, enc *encoding, err error) {
+	in, err = decompress(bufio.NewReaderSize(r, 64<<10))
 	if err != nil {
-		return nil, err
+		return nil, enc, err
 	}
 	if b, _ := in.Peek(len(byteOrder)); bytes.Equal(b, byteOrder) {
 		if _, err := in.Discard(len(b)); err != nil {
-			return nil, err
+			return nil, enc, err
 		}
 	}
 	// Peek no further than is needed: a live stream may have no more yet.
@@ -47,7 +68,7 @@ func open(r io.Reader) (decoder, error) {
 	for ; at < sniffSize; at++ {
 		b, err := in.Peek(at + 1)
 		if len(b) <= at {
-			return nil, err
+			return nil, enc, err
 		}
 		if first = b[at]; skipSpace(b, at) == at {
 			break
@@ -55,27 +76,27 @@ func open(r io.Reader) (decoder, error) {
 	}
 	if first == magicArrow[0] {
 		if b, _ := in.Peek(len(magicArrow)); bytes.Equal(b, magicArrow) {
-			return newArrowReader(in), nil
+			return in, arrowEncoding, nil
 		}
 	}
 	if first == '{' || at == sniffSize {
-		return newNDJSONReader(in), nil
+		return in, ndjsonEncoding, nil
 	}
 	for _, s := range strangers {
 		if s.magic[0] != first {
 			continue
 		}
 		if b, _ := in.Peek(at + len(s.magic)); bytes.HasSuffix(b, []byte(s.magic)) {
-			return nil, &record.SyntaxError{Line: 1, Msg: "this is " + s.what + ", not a stream", Hint: s.hint}
+			return nil, enc, &record.SyntaxError{Line: 1, Msg: "this is " + s.what + ", not a stream", Hint: s.hint}
 		}
 	}
 	if (first < ' ' || first >= 0x7f) && first < 0xc0 {
 		b, _ := in.Peek(min(in.Buffered(), at+8))
-		return nil, &record.SyntaxError{
+		return nil, enc, &record.SyntaxError{
 			Line: 1,
 			Msg:  fmt.Sprintf("not a stream: begins with %q", b[at:]),
 			Hint: "NDJSON, CSV with column names, or an Arrow IPC stream, plain or compressed with zstd or gzip",
 		}
 	}
-	return newCSVReader(in), nil
+	return in, csvEncoding, nil
 }

@@ -87,7 +87,7 @@ func ParseCompression(s string) (Compression, error) {
 // NewReader reads the stream in r, whatever its encoding. name stands in
 // errors. If r's first bytes are of no known stream the first Scan is false
 // and Err says so.
-func NewReader(r io.Reader, name string) Reader { return newReader(r, name) }
+func NewReader(r io.Reader, name string) Batcher { return newReader(r, name) }
 
 // NewWriter writes a stream to w.
 func NewWriter(w io.Writer, f Format, c Compression) (Writer, error) { return newWriter(w, f, c) }
@@ -95,4 +95,4 @@ func NewWriter(w io.Writer, f Format, c Compression) (Writer, error) { return ne
 // Merge reads several streams as one, ordered by time; records of equal time,
 // and those without one, keep the order of their streams. Each input must be
 // in order itself for the outcome to be.
-func Merge(readers ...Reader) Reader { return newMerge(readers) }
+func Merge(readers ...Reader) Batcher { return newMerge(readers) }

@@ -77,21 +77,66 @@ func (h *history) add(ns int64, c float64) {
 
 // predict foretells where the temperature goes, by all of the history where
 // that is one rise, otherwise by the window alone: a fan that has changed its
-// speed begins another.
-func predict(h *history, w *window, quantum float64) *heating {
+// speed begins another. turned says that one just has, as it seems: nothing is
+// foretold then, and what was before is worth nothing.
+func predict(h *history, w *window, quantum float64) (p *heating, turned bool) {
 	f := &fit{half: position * quantum / 2, width: float64(h.widthNS) / float64(time.Minute)}
 	for _, b := range h.bins {
 		f.add(b)
 	}
 	if p := f.beyond(quantum); p != nil {
-		return p
+		if f.turned(quantum) {
+			return nil, true
+		}
+		return p, false
 	}
 	f = &fit{half: position * quantum / 2, width: float64(w.stepNS) / float64(time.Minute)}
 	for p := range w.all {
-		f.add(bin{p.ns / float64(time.Minute), p.sum, p.n})
+		if p.n > 0 && w.sinceNS+int64(p.ns/p.n) >= h.sinceNS {
+			f.add(bin{p.ns / float64(time.Minute), p.sum, p.n})
+		}
 	}
-	return f.beyond(quantum)
+	if p := f.beyond(quantum); p != nil && !f.turned(quantum) {
+		return p, false
+	}
+	return nil, false
 }
+
+// turned says that the last minutes are not what those before them foretold: a
+// curve through all of them bends before it breaks.
+func (f *fit) turned(quantum float64) bool {
+	n := len(f.x)
+	for _, back := range held {
+		until := sort.SearchFloat64s(f.x, f.x[n-1]-back)
+		if until < fewest || until == n {
+			continue
+		}
+		before := &fit{x: f.x[:until], y: f.y[:until], half: f.half, width: f.width}
+		p := before.predict(quantum)
+		if p == nil {
+			continue
+		}
+		// The last third of what was held back.
+		from := sort.SearchFloat64s(f.x, f.x[n-1]-back/3)
+		off, sum := 0.0, 0.0
+		for i := from; i < n; i++ {
+			off += f.y[i] - p.limit + p.remaining*math.Exp(-(f.x[i]-f.x[until-1])*60/p.tauS)
+			sum++
+		}
+		open := 1 - math.Exp(-back*60/p.tauS)
+		off /= sum
+		if off > (p.high-p.limit)*open+allow*quantum || off < (p.low-p.limit)*open-allow*quantum {
+			return true
+		}
+	}
+	return false
+}
+
+// held is how many of the last minutes are foretold from those before them, and
+// allow how many quanta they may be off beside the prediction's interval.
+var held = []float64{1, 3}
+
+const allow = 0.25
 
 // beyond is the prediction of all bins, or where the rise is over in them and
 // those after it still move, of these. A die that follows its load in seconds

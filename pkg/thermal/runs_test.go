@@ -1,9 +1,9 @@
 package thermal_test
 
 import (
+	"flag"
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
@@ -55,12 +55,17 @@ func (r run) at(t float64) float64 {
 	return r.end - (r.end-r.start)*math.Exp(-t/r.tau)
 }
 
+// How many runs there are, where it is not the few that there are by default:
+//
+//	go test ./pkg/thermal -run RandomRuns -v -args -runs 500
+var howMany = flag.Int("runs", 0, "random runs")
+
 // runs is how many there are, and how often they are judged: as often as by
 // default, and less where time is short. The seed rule is wrong the more often
 // the oftener it is asked, for it takes the first passing slope.
 func runs() (n int, every time.Duration) {
-	if os.Getenv("JOULEPIPE_LONG") != "" {
-		return 500, thermal.DefaultOptions().Every
+	if *howMany > 0 {
+		return *howMany, thermal.DefaultOptions().Every
 	}
 	return 60, 5 * time.Second
 }
@@ -137,12 +142,17 @@ func TestVerdictsOfRandomRuns(t *testing.T) {
 	}
 }
 
+// unseen is for how long after a fan has changed its speed no reading of whole
+// degrees shows it, s.
+const unseen = 60
+
 // The interval of the first prediction of a run, and of those after it, holds
 // the temperature that the run goes to, as its fans are then.
 func TestPredictionsOfRandomRuns(t *testing.T) {
 	t.Parallel()
 	for _, fan := range []bool{false, true} {
 		made, held, first, early := 0, 0, 0, 0
+		shown, heldShown := 0, 0 // those that could know of the fans
 		n, every := runs()
 		width, share := 0.0, 0.0
 		for seed := range uint64(n) {
@@ -162,6 +172,12 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 				goal := r.goal(step.DurationS)
 				ok := step.PredictedLowC.V <= goal && goal <= step.PredictedHighC.V
 				made++
+				if since := step.DurationS - r.fanAt; since < 0 || since > unseen {
+					shown++
+					if ok {
+						heldShown++
+					}
+				}
 				width += step.PredictedHighC.V - step.PredictedLowC.V
 				if ok {
 					held++
@@ -178,6 +194,12 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 		}
 		t.Logf("fans change %v: %d predictions of %d runs, %.1f %% held, ± %.2f °C in the mean; the first of each, after %.0f %% of the rise, in %.1f %%",
 			fan, made, first, 100*float64(held)/float64(made), width/2/float64(made), 100*share/float64(first), 100*float64(early)/float64(first))
+		if fan {
+			t.Logf("fans change true: without the %d predictions of the first %d s after a change, which shows in no reading yet, %.1f %% held", made-shown, unseen, 100*float64(heldShown)/float64(shown))
+			if 100*heldShown < 91*shown || 100*held < 84*made {
+				t.Errorf("fans change: %d of %d held, and %d of %d of those that could know of it", held, made, heldShown, shown)
+			}
+		}
 		if first < n*9/10 {
 			t.Errorf("a prediction in %d of %d runs", first, n)
 		}

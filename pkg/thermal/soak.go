@@ -303,7 +303,10 @@ func (g *gpu) restart(ns int64) {
 // made less often.
 func (g *gpu) predict(ns int64, window time.Duration) {
 	g.predictNS = ns + int64(window)/predictions
-	g.heating = predict(&g.history, &g.window, g.grid.quantum())
+	var turned bool
+	if g.heating, turned = predict(&g.history, &g.window, g.grid.quantum()); turned {
+		g.history.clear(ns)
+	}
 }
 
 // trip keeps the latch: the load comes off when a GPU is too hot, and on again

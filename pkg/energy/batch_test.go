@@ -1,0 +1,107 @@
+package energy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"joulepipe/pkg/energy"
+	"joulepipe/pkg/record"
+	"joulepipe/pkg/stream"
+)
+
+// channelsTrace is every channel of two GPUs, with holes, failures, throttling
+// and, where disorder is not 0, lines that far from their place.
+func channelsTrace(ticks, disorder int) string {
+	dice := rand.New(rand.NewPCG(7, 7))
+	var lines []string
+	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	for k := range ticks {
+		if k%900 > 850 {
+			continue
+		}
+		t, s := int64(k)*20e6, float64(k)/50
+		for g := range 2 {
+			w := 300 + 200*math.Sin(s/3+float64(g)) + dice.Float64()
+			if g == 0 || k%7 == 0 {
+				say(`{"record":"power","t_ns":%d,"gpu":%d,"power_w":%.3f}`, t, g, w)
+			}
+			switch {
+			case k%5 != 0:
+			case k%85 == 0:
+				say(`{"record":"sample","t_ns":%d,"gpu":%d,"read_ok":false,"error":"ERROR_TIMEOUT"}`, t+5e4, g)
+			default:
+				say(`{"record":"sample","t_ns":%d,"gpu":%d,"power_w":%.3f,"power_instant_w":%.3f,"power_average_w":%.3f,"sm_clock_mhz":%d,"throttle_reasons":%d,"read_ok":true}`, t+5e4, g, w, w+1, w-2, 1980-k%50, k/400%2*4)
+				say(`{"record":"counter","t_before_ns":%d,"t_ns":%d,"gpu":%d,"energy_mj":%.0f}`, t+6e4, t+9e4, g, 300e3*s-600e3*math.Cos(s/3+float64(g)))
+			}
+		}
+	}
+	for i := 0; disorder > 0 && i+disorder < len(lines); i += disorder {
+		part := lines[i : i+disorder]
+		dice.Shuffle(len(part), func(a, b int) { part[a], part[b] = part[b], part[a] })
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func channelsEvents(n int, seconds float64) string {
+	dice := rand.New(rand.NewPCG(8, 8))
+	var b strings.Builder
+	for i := range n {
+		from := int64((dice.Float64()*seconds - 0.5) * 1e9)
+		if i%3 == 0 {
+			from = from / 100e6 * 100e6 // on a reading
+		}
+		if i%6 == 0 {
+			from += 5e4
+		}
+		fmt.Fprintf(&b, `{"record":"event","event_id":"e%d","phase":"decode","t_start_ns":%d,"t_end_ns":%d,"gpus":[%d],"output_tokens":%d}`+"\n",
+			i, from, from+int64(math.Pow(dice.Float64(), 4)*8e9), i%2, i)
+	}
+	return b.String()
+}
+
+// singly is a reader that knows no batches.
+type singly struct{ stream.Reader }
+
+// TestBatchesComeToTheSame attributes a trace record by record and in batches.
+func TestBatchesComeToTheSame(t *testing.T) {
+	t.Parallel()
+	const ticks = 3000
+	events := channelsEvents(300, ticks/50)
+	for _, disorder := range []int{0, 12} {
+		trace := channelsTrace(ticks, disorder)
+		for _, method := range energy.Methods() {
+			join := func(reader func(string) stream.Reader) string {
+				var out bytes.Buffer
+				a, err := energy.New(energy.Options{Method: method, Idle: map[int]float64{0: 250}}, func(e *record.Event) error {
+					b, err := json.Marshal(e.Energy)
+					fmt.Fprintf(&out, "%s %s\n", e.ID, b)
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := a.Join(reader(trace), reader(events)); err != nil {
+					t.Fatal(err)
+				}
+				fmt.Fprintln(&out, a.Disordered())
+				return out.String()
+			}
+			want := strings.Split(join(func(s string) stream.Reader { return singly{stream.NewReader(strings.NewReader(s), "t")} }), "\n")
+			got := strings.Split(join(func(s string) stream.Reader { return stream.NewReader(strings.NewReader(s), "t") }), "\n")
+			for i := range min(len(got), len(want)) {
+				if got[i] != want[i] {
+					t.Errorf("%s, disorder %d:\n got %s\nwant %s", method, disorder, got[i], want[i])
+					break
+				}
+			}
+			if len(got) != len(want) || len(want) < 300 {
+				t.Errorf("%s: %d lines, want %d", method, len(got), len(want))
+			}
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package stream
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"joulepipe/pkg/record"
+)
+
+// lean is a record as a batch, which is for use again, has it.
+func lean(b *filling, rec record.Record) record.Record {
+	b.begin()
+	b.add(rec, 0)
+	return all(b.end())[0]
+}
+
+// all is every record of a batch.
+func all(b *Batch) (list []record.Record) {
+	samples, powers, others := 0, 0, 0
+	for _, run := range b.Runs {
+		for range run.N {
+			switch run.Kind {
+			case record.KindSample:
+				s := b.Samples.Sample(samples, run)
+				list = append(list, &s)
+				samples++
+			case record.KindPower:
+				list = append(list, &record.Power{TimeNS: b.Powers.TimeNS[powers], GPU: run.GPU, PowerW: b.Powers.PowerW[powers]})
+				powers++
+			default:
+				list = append(list, b.Others[others])
+				others++
+			}
+		}
+	}
+	return list
+}
+
+// sameInBatches reads data both ways. What is read from it in pieces may be cut
+// into other batches.
+func sameInBatches(t *testing.T, data []byte, pieces func(io.Reader) io.Reader) {
+	t.Helper()
+	var b filling
+	var want, got []record.Record
+	one := NewReader(bytes.NewReader(data), "t")
+	for one.Scan() {
+		want = append(want, lean(&b, one.Record()))
+	}
+	many := NewReader(pieces(bytes.NewReader(data)), "t")
+	for many.ScanBatch() {
+		if len(many.Batch().Runs) == 0 && len(many.Batch().Others) > 0 {
+			t.Fatal("others without a run")
+		}
+		got = append(got, all(many.Batch())...)
+	}
+	if many.ScanBatch() || many.Batch() != nil {
+		t.Fatal("goes on after its end")
+	}
+	compare(t, got, want)
+	if fmt.Sprint(one.Err()) != fmt.Sprint(many.Err()) {
+		t.Fatalf("ends with %v, in batches with %v", one.Err(), many.Err())
+	}
+}
+
+func asItIs(r io.Reader) io.Reader { return r }
+
+// someBytes reads up to n bytes at a time.
+type someBytes struct {
+	r io.Reader
+	n int
+}
+
+func (s someBytes) Read(b []byte) (int, error) { return s.r.Read(b[:min(len(b), s.n)]) }
+
+// trace is a stream of every kind of line that a trace may have, good and bad.
+func trace(lines int) []byte {
+	dice := rand.New(rand.NewPCG(1, 2))
+	var b bytes.Buffer
+	fmt.Fprintln(&b, `{"record":"header","schema":"joulepipe/1","tool":"t","t_ns":0,"unix_ns":0}`)
+	for i := range lines {
+		ns, w := 1_000_000_000+int64(i)*7_919_131, float64(dice.IntN(7e8))/1e6
+		switch dice.IntN(24) {
+		case 0, 1, 2:
+			fmt.Fprintf(&b, "{\"record\":\"power\",\"t_ns\":%d,\"gpu\":%d,\"power_w\":%.3f}\n", ns, dice.IntN(2), w)
+		case 3, 4, 5:
+			fmt.Fprintf(&b, "{\"record\":\"sample\",\"t_ns\":%d,\"gpu\":0,\"tick\":%d,\"power_w\":%.3f,\"power_instant_w\":%.6f,\"temp_c\":%d,\"sm_clock_mhz\":%d,\"throttle_reasons\":%d,\"read_ok\":true}\n", ns, i, w, w, 30+i%40, 1980-i%7, i%9)
+		case 6, 7, 8:
+			fmt.Fprintf(&b, "{\"t_ns\": %d, \"power_w\": %.*f, \"temp_c\": %d}\r\n", ns, dice.IntN(12), w, dice.IntN(100)-50)
+		case 9:
+			fmt.Fprintf(&b, "{\"record\":\"sample\",\"t_ns\":%d,\"gpu\":0,\"read_ok\":false,\"error\":\"ERROR_TIMEOUT\"}\n", ns)
+		case 10:
+			fmt.Fprintf(&b, "{\"record\":\"counter\",\"t_before_ns\":%d,\"t_ns\":%d,\"gpu\":0,\"energy_mj\":%d}\n", ns-9, ns, i)
+		case 11:
+			fmt.Fprintf(&b, "{\"record\":\"event\",\"event_id\":\"e%d\",\"phase\":\"decode\",\"t_start_ns\":%d,\"t_end_ns\":%d,\"gpus\":[0],\"note\":{\"a\":[%d]}}\n", i, ns, ns+5, i)
+		case 12:
+			fmt.Fprintf(&b, "{\"t_ns\":%d,\"power_w\":\"much\"}\n", ns)
+		case 13:
+			fmt.Fprintf(&b, "{\"t_ns\":%d,\"power_w\":%g,\"util_gpu\":0%d}\n", ns, w, i%10)
+		case 14:
+			fmt.Fprintf(&b, "{\"t_ns\":%d,\"power_w\":-%g}\n", ns, w)
+		case 15:
+			fmt.Fprintf(&b, "{\"t_ns\":%d%d,\"power_w\":%g%d}\n", ns, ns, w, ns)
+		case 16:
+			fmt.Fprintf(&b, "{\"t_ns\":%d,\"power_w\":%ge%d}\n", ns, w, i%3)
+		case 17:
+			fmt.Fprintf(&b, "{\"record\":\"marker\",\"name\":\"m%d\",\"t_ns\":%d,\"more\":\"é\"}\n\n", i, ns)
+		case 18:
+			fmt.Fprintf(&b, "{\"power_w\":%.3f,\"t_ns\":%d.0,\"power_w\":1}\n", w, ns)
+		case 19:
+			fmt.Fprintf(&b, "{\"record\":\"power\",\"t_ns\":%d,\"gpu\":-1,\"power_w\":%.3f}\n", ns, w)
+		case 20:
+			fmt.Fprintf(&b, "{\"t_ns\":%d,\"power_w\":%.3f,\"read_ok\":%t}\n", ns, w, i%2 == 0)
+		case 21:
+			fmt.Fprintf(&b, "not JSON at all %d\n", i)
+		case 22:
+			fmt.Fprintf(&b, "{\"t_ns\":%d,\"power_w\":null,\"power_average_w\":%.1f,\"gpu\":%d}\n", ns, w, i%3)
+		default:
+			fmt.Fprintf(&b, "{\"t_ns\":%d,\"power_w\":%.3f}\n", ns, w)
+		}
+	}
+	fmt.Fprintf(&b, "{\"record\":\"end\",\"records\":%d}\n", lines)
+	return b.Bytes()
+}
+
+// TestBatches finds in batches the records that there are one by one, with
+// their lines' numbers, however the input comes and wherever it is cut.
+func TestBatches(t *testing.T) {
+	t.Parallel()
+	data := trace(3_000)
+	sameInBatches(t, data, asItIs)
+	for _, n := range []int{1, 3, 1 << 10} {
+		sameInBatches(t, data[:len(data)/min(50, 1+100_000/n)], func(r io.Reader) io.Reader { return someBytes{r, n} })
+	}
+	for range 10 {
+		cut := data[:rand.IntN(1<<17)]
+		sameInBatches(t, cut, asItIs)
+	}
+	for _, f := range formats {
+		for _, c := range []Compression{None, Zstd} {
+			var b bytes.Buffer
+			w, err := NewWriter(&b, f, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := NewReader(bytes.NewReader(data[:1<<17]), "t")
+			for r.Scan() {
+				if r.Record().Kind() != record.KindSyntax {
+					if err := w.Write(r.Record()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			sameInBatches(t, b.Bytes(), asItIs)
+			sameInBatches(t, b.Bytes()[:b.Len()*2/3], asItIs)
+		}
+	}
+	columns := threeColumnsArrow(t)
+	sameInBatches(t, columns, asItIs)
+	for range 10 {
+		sameInBatches(t, columns[:rand.IntN(len(columns))], asItIs)
+	}
+	for n := 0; n < 600; n += 13 {
+		sameInBatches(t, columns[:n], asItIs)
+	}
+	sameInBatches(t, threeColumns(), asItIs)
+	sameInBatches(t, traceCSV(), asItIs)
+}
+
+// TestLongLinesInBatches passes over lines that are too long.
+func TestLongLinesInBatches(t *testing.T) {
+	t.Parallel()
+	line := `{"record":"power","t_ns":1,"gpu":0,"power_w":2}`
+	for _, end := range []string{"", "\n", "\n" + line, "\n" + line + "\n"} {
+		data := line + "\n" + strings.Repeat("x", 3<<20) + "\n" + line + "\n" + strings.Repeat("y", 2<<20) + end
+		s := newBlocks(strings.NewReader(data)).(*blocks)
+		s.cutting.Lock()
+		s.limit = 1 << 20
+		s.cutting.Unlock()
+		l := newLines(strings.NewReader(data))
+		l.limit = 1 << 20
+		d := &ndjsonReader{objects: newObjects(), lines: l}
+		var want, got []string
+		for {
+			r, err := d.next()
+			if err != nil {
+				want = append(want, err.Error())
+				break
+			}
+			want = append(want, show(r))
+		}
+		for {
+			b, err := s.next()
+			if err != nil {
+				got = append(got, err.Error())
+				break
+			}
+			for _, r := range all(b) {
+				got = append(got, show(r))
+			}
+		}
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// TestLiveBatches gets every line as soon as it was written.
+func TestLiveBatches(t *testing.T) {
+	t.Parallel()
+	for _, first := range []string{"", "t_ns,power_w\n"} {
+		r, w := io.Pipe()
+		many := NewReader(r, "t")
+		for i := range 5 {
+			line := fmt.Sprintf("{\"t_ns\":%d,\"power_w\":2}\n", i)
+			if first != "" {
+				line = fmt.Sprintf("%d,2\n", i)
+				if i == 0 {
+					line = first + line
+				}
+			}
+			go io.WriteString(w, line)
+			if !many.ScanBatch() || len(many.Batch().Samples.TimeNS) != 1 || many.Batch().Samples.TimeNS[0] != int64(i) {
+				t.Fatalf("line %d: %v, %v", i, many.Batch(), many.Err())
+			}
+		}
+		many.Stop()
+		w.Close()
+	}
+}
