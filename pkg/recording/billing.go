@@ -284,8 +284,17 @@ func (g *GPU) edges(name string, m sensor.Model, told *sensor.Sensors, idle, loa
 			k = end
 			continue
 		}
-		at := func(k int) int64 { return s.runs[0].first + int64(float64(k)*step*1e9) - late }
-		work = append(work, record.Event{ID: fmt.Sprint(k), Phase: fmt.Sprint("work", k), StartNS: at(k), EndNS: at(end), GPUs: []int{0}})
+		// A reading that is between what was before and after it tells where in
+		// it the edge lies.
+		at := func(k float64) int64 { return s.runs[0].first + int64(k*step*1e9) - late }
+		from, until := float64(k), float64(end)
+		if m.Window.Seconds() < 2*step {
+			from += 1 - part(values[k-1], values[k], values[k+1])
+			if end+1 < len(values) {
+				until += part(values[end+1], values[end], values[end-1])
+			}
+		}
+		work = append(work, record.Event{ID: fmt.Sprint(k), Phase: fmt.Sprint("work", k), StartNS: at(from), EndNS: at(until), GPUs: []int{0}})
 		k = end
 	}
 	var all []float64
@@ -311,7 +320,9 @@ func (g *GPU) edges(name string, m sensor.Model, told *sensor.Sensors, idle, loa
 	}
 	if name == record.ChannelDriver {
 		for _, r := range s.runs {
-			read(r.first, r.value)
+			for ns := r.first; ns <= r.last; ns += int64(step * 1e9) {
+				read(ns, r.value)
+			}
 		}
 	} else {
 		i := 0
@@ -330,6 +341,14 @@ func (g *GPU) edges(name string, m sensor.Model, told *sensor.Sensors, idle, loa
 	}
 	slices.Sort(all)
 	return record.Some(stats.Quantile(all, 0.5)), len(all)
+}
+
+// part is how far a value is from a low one to a high one, 0 to 1.
+func part(low, v, high float64) float64 {
+	if high <= low {
+		return 1
+	}
+	return min(1, max(0, (v-low)/(high-low)))
 }
 
 // climb makes rungs of what became of the events.
