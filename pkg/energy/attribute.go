@@ -473,11 +473,20 @@ func (a *Attributor) spaced(p *pending, channel int) *record.Energy {
 		e.Method = Auto + ":" + e.Method
 	}
 	d := p.event.Duration()
+	// Between two of its readings the energy counter misses nothing, however far
+	// apart they are: what is not known of an event is how much of the energy
+	// between readings on either side of its edges is its own.
+	counted := a.channels[channel] == Counter
 	var gap, widest float64
 	e.PowerSamples = math.MaxInt64
 	for i := range p.boards {
 		s := &p.spans[i*len(a.channels)+channel]
 		e.PowerSamples = min(e.PowerSamples, s.readings())
+		if counted {
+			gap = max(gap, s.edgeSeconds(seconds(a.opts.Rules.GapS)))
+			widest = max(widest, float64(s.widestEdge())/1e9)
+			continue
+		}
 		gap = max(gap, s.gapSeconds(seconds(a.opts.Rules.GapS)))
 		widest = max(widest, float64(s.maxGapNS)/1e9)
 	}
@@ -492,8 +501,18 @@ func (a *Attributor) spaced(p *pending, channel int) *record.Energy {
 		return e
 	}
 	e.MaxGapS = some(widest)
-	e.Quality = a.opts.Rules.Quality(e.PowerSamples, fraction, widest)
+	e.Quality = a.quality(e, d)
 	return e
+}
+
+// quality is TR122's label for an event. The longest spacing is no measure of
+// the energy counter, whose share at the edges is.
+func (a *Attributor) quality(e *record.Energy, d float64) string {
+	widest := e.MaxGapS.Or(d)
+	if strings.TrimPrefix(e.Method, Auto+":") == Counter {
+		widest = 0
+	}
+	return a.opts.Rules.Quality(e.PowerSamples, e.GapFraction.Or(1), widest)
 }
 
 // perToken divides an event's joules by what it generated or read.

@@ -382,6 +382,28 @@ func (s *span) readings() int64 {
 	return s.last.readings - s.first.readings + 1
 }
 
+// widestEdge is the longer of the times from the span's start to its first
+// reading and from its last to its end, ns; the whole where there is none.
+func (s *span) widestEdge() int64 {
+	if s.first.fate != placed {
+		return s.endNS - s.startNS
+	}
+	return max(s.first.ns-s.startNS, s.endNS-s.last.ns)
+}
+
+// edgeSeconds is those of the two that are longer than the threshold, s.
+func (s *span) edgeSeconds(thresholdNS int64) (sum float64) {
+	if s.first.fate != placed {
+		return float64(s.endNS-s.startNS) / 1e9
+	}
+	for _, ns := range []int64{s.first.ns - s.startNS, s.endNS - s.last.ns} {
+		if ns > thresholdNS {
+			sum += float64(ns) / 1e9
+		}
+	}
+	return sum
+}
+
 // gapSeconds is the time in spacings longer than the threshold, from the
 // span's start over its readings to its end.
 func (s *span) gapSeconds(thresholdNS int64) float64 {

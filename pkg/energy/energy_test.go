@@ -302,6 +302,34 @@ func TestCounterReadSlowly(t *testing.T) {
 	}
 }
 
+// A counter misses nothing between its readings: what makes holes of an event is
+// how much of it lies outside of them.
+func TestCounterHolesAreAtTheEdges(t *testing.T) {
+	t.Parallel()
+	var trace []record.Record
+	for ns := int64(0); ns < 60_000*ms; ns += 1000 * ms {
+		if ns > 20_000*ms && ns < 35_000*ms {
+			continue
+		}
+		trace = append(trace, &record.Counter{BeforeNS: ns - ms, TimeNS: ns + ms, EnergyMilliJ: record.Some(ns / ms * 200)})
+	}
+	got, _ := run(t, Options{Method: Counter}, trace, []record.Record{
+		event("long", 1_500*ms, 19_500*ms), event("over the hole", 2_100*ms, 50_100*ms), event("ends in it", 10_100*ms, 30_000*ms), event("short", 40_500*ms, 43_500*ms),
+	})
+	for id, want := range map[string]struct {
+		quality, tier string
+		fraction      float64
+	}{
+		"long": {Good, Estimate, 1.0 / 18}, "over the hole": {Good, Billable, 0.9 / 48}, "ends in it": {Gappy, Refused, 10.9 / 19.9}, "short": {Gappy, Refused, 1.0 / 3},
+	} {
+		e := got[id].Energy
+		// A reading is half a tick old.
+		if e.Quality != want.quality || e.Tier != want.tier || !near(e.GapFraction.V, want.fraction, 0.1) {
+			t.Errorf("%s: %s, %s, %.4f in gaps (%q), want %+v", id, e.Quality, e.Tier, e.GapFraction.V, e.Reasons, want)
+		}
+	}
+}
+
 func TestCounterReset(t *testing.T) {
 	t.Parallel()
 	var trace []record.Record

@@ -132,7 +132,7 @@ func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64)
 		e.Method = Auto + ":" + used
 	}
 	e.PowerSamples = max(e.PowerSamples, m.readings)
-	e.Quality = a.opts.Rules.Quality(e.PowerSamples, e.GapFraction.Or(1), e.MaxGapS.Or(d))
+	e.Quality = a.quality(e, d)
 	e.Reasons = m.why
 	if why := a.outside(p); why != "" {
 		e.Reasons = append(e.Reasons, why)
