@@ -416,12 +416,12 @@ func figures(t *testing.T, dir string) map[string]figuresOf {
 		mean, sigma := spread(times)
 		_, context, _ := strings.Cut(s.text("model"), " ")
 		a, b := f(few[k].num("joules_per_token"), few[k].num("joules_per_token_ci95")), f(s.num("joules_per_token"), s.num("joules_per_token_ci95"))
-		both.cells[phase+" "+context] = []any{f(1000 * mean), share(sigma, mean), a, b, tiers(s)}
+		both.cells[phase+" "+context] = []any{f(1000 * mean), share(sigma, mean), a, tiers(few[k]), b, tiers(s)}
 		if !(math.Abs(a[0]-b[0]) <= math.Hypot(a[1], b[1])) {
 			t.Errorf("%s %s: few and many requests are further apart than their intervals allow: %v, %v", phase, context, a, b)
 		}
 	}
-	all["phase, context of 7"] = both
+	all["phase, context of 8"] = both
 
 	// The soak, and the run.
 	meta := one("h200/run_metadata.json")
