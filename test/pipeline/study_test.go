@@ -448,20 +448,38 @@ func figures(t *testing.T, dir string) map[string]figuresOf {
 		"Trips":                                          {f(soak.num("trips"))},
 		"Hysteresis of the clock, MHz·°C":                {f(soak.num("hysteresis_mhz_c"))},
 	}}
+	var count, without, pulses, refused float64
+	for _, e := range events {
+		if e.text("record") != "event" {
+			continue
+		}
+		count++
+		if e.at("energy_joules") == nil {
+			without++
+		}
+		if e.text("phase") == "response" {
+			pulses++
+			if e.text("energy_tier") == "refused" {
+				refused++
+			}
+		}
+	}
 	run := meta.list("run_energy")[0]
 	agree := find("agreement", "", "")
 	all["figure, value of 3"] = figuresOf{labels: 1, cells: map[string][]any{
 		"Energy of the run": {f(run.num("joules") / 1000)},
 		"Time of the run":   {f(run.num("seconds"))},
 		"Driver's buffer, added up, over the energy counter": {f(agree.num("ratio"), agree.num("ratio_ci95"))},
-		"Idle, no context":                         {idle.cells["no_context"][0]},
-		"Idle, a model in memory":                  {idle.cells["resident"][0]},
-		"8B decode, batch 1, context 1024":         {perToken["decode 1 1024"][0]},
-		"8B decode, batch 4, context 1024":         {perToken["decode 4 1024"][0]},
-		"8B prefill, batch 1, context 1024":        {perToken["prefill 1 1024"][0]},
-		"A decode step's fixed part, context 1024": {steps.cells["8B, context 1024"][0]},
-		"Highest reading of the driver's buffer":   {f(highest)},
-		"nvpoll, of one core":                      {share(busy, run.num("seconds"))},
+		"Idle, no context":                                   {idle.cells["no_context"][0]},
+		"Idle, a model in memory":                            {idle.cells["resident"][0]},
+		"8B decode, batch 1, context 1024":                   {perToken["decode 1 1024"][0]},
+		"8B decode, batch 4, context 1024":                   {perToken["decode 4 1024"][0]},
+		"8B prefill, batch 1, context 1024":                  {perToken["prefill 1 1024"][0]},
+		"A decode step's fixed part, context 1024":           {steps.cells["8B, context 1024"][0]},
+		"Highest reading of the driver's buffer":             {f(highest)},
+		"Events without joules, of all":                      {f(without, count)},
+		"Pulses of the sensor test that are refused, of all": {f(refused, pulses)},
+		"nvpoll, of one core":                                {share(busy, run.num("seconds"))},
 	}}
 
 	// What the checks say, the word before a remark.
