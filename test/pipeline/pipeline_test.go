@@ -122,16 +122,7 @@ func TestReadme(t *testing.T) {
 	}
 	// The README's reader stands at the top of the project; what the commands
 	// write goes into a folder that looks like it.
-	dir := t.TempDir()
-	for _, name := range []string{"testdata", "scripts"} {
-		target, err := filepath.Abs(filepath.Join(root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir := project(t, "testdata", "scripts")
 	for _, s := range all {
 		if strings.HasPrefix(s.command, "make ") {
 			continue // CI runs them
