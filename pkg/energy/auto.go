@@ -49,6 +49,7 @@ type reconstruction struct {
 	mismatch mismatch
 	apart    apart
 	disagree bool // the witnesses, so far
+	restless bool // power moves where no event is going on
 }
 
 // edge is where an event begins or ends.
@@ -557,9 +558,12 @@ func (r *reconstruction) release(finish func(*share)) {
 	r.recognise()
 	r.align()
 	r.learner.learn(r.held)
+	for _, p := range r.held {
+		p.memory = r.memory(p)
+	}
 	each(r.held, func(s *solver, p *patch, _ int) {
 		if _, ok := s.solve(p, p.noise, false, false); ok {
-			p.scale *= r.memory(p)
+			p.scale *= p.memory
 			s.settle(p)
 		} else {
 			p.failed = true
@@ -582,8 +586,19 @@ func (r *reconstruction) memory(p *patch) float64 {
 		return 1
 	}
 	c := p.rows[0].channel
-	return math.Max(1, r.tracks[c].restVar/(p.noise.sd[c]*p.noise.sd[c]))
+	t := r.tracks[c]
+	more := t.restVar / (p.noise.sd[c] * p.noise.sd[c])
+	// No sensor's noise is like that: work was done that no event tells of.
+	if most := mostMemory * math.Max(1, t.response.window/t.response.update); more > most {
+		r.restless, more = true, most
+	}
+	return math.Max(1, more)
 }
+
+// mostMemory is how much more the noise of a mean of readings may be for its
+// memory, as a variance; for readings that are means over many updates, which
+// have most of themselves in common, so many times more.
+const mostMemory = 25
 
 // align finds how much later or earlier than thought each channel is against
 // the events' edges, as far as their steps of power tell: one delay for all.

@@ -35,6 +35,7 @@ type patch struct {
 	failed  bool
 	noise   noise
 	scale   float64 // of its noise over that of all, variances
+	memory  float64 // variance of a mean of its readings for the noise's memory, over that without
 
 	// What it comes to.
 	joules []float64            // of each segment

@@ -3,6 +3,7 @@ package energy
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"joulepipe/pkg/record"
@@ -196,6 +197,9 @@ func (a *Attributor) grade(e *record.Energy, p *pending, m estimated, spacing st
 	}
 	if e.Tier != Billable && m.untold > (m.variance+m.shared)/2 {
 		say("most of the interval is for want of an instrument response test (nvbaseline response, --sensor)")
+	}
+	if e.Tier != Billable && slices.ContainsFunc(p.boards, func(b *board) bool { return b.power.restless }) {
+		say("power moves where no event tells of work: give all events of the trace, or intervals are wide for it")
 	}
 	a.agree(e, p, m, noBetter)
 	if aliased, lost := a.aliased(p, m); aliased {

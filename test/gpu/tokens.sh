@@ -16,29 +16,33 @@ export PATH=$PWD/bin:$PATH
 few=${FEW:-10} load=${DEVICE:-cuda} sensor=${SENSOR:-docs/validation/2026-11-23-h200-sensor.json}
 
 nvpoll --version
-nvpoll --device "${DEVICE:-nvml}" --period 100ms --compress zstd -o "$out/trace.ndjson.zst" &
-poller=$!
-trap 'kill $poller 2>/dev/null || true' EXIT
-sleep 1
-[ -n "${BASELINE:-}" ] || nvload --device "$load" sustain --phase idle --intensity 0 --vram 16384 --duration "${IDLE:-30s}" -o "$out/idle.ndjson"
+poller=
+trap '[ -z "$poller" ] || kill "$poller" 2>/dev/null || true' EXIT
+# Each run has a trace of its own: what one does would be untold work in the other's.
 for run in "few $few 1" "many $((few * 10)) 2"; do
   read -r run reps seed <<<"$run"
+  nvpoll --device "${DEVICE:-nvml}" --period 100ms --compress zstd -o "$out/$run.trace.ndjson.zst" &
+  poller=$!
+  sleep 1
+  [ -n "${BASELINE:-}" ] || [ "$run" = many ] ||
+    nvload --device "$load" sustain --phase idle --intensity 0 --vram 16384 --duration "${IDLE:-30s}" -o "$out/idle.ndjson"
   nvload --device "$load" infer --model llama-3.1-8b --batch 1 --context "${CONTEXTS:-1024,4096,16384}" --gen-tokens "${TOKENS:-64}" --gap "${GAP:-300ms}" \
     --reps "$reps" --seed "$seed" -o "$out/$run.events.ndjson"
+  sleep 4
+  kill -INT "$poller"
+  wait "$poller"
+  poller=
 done
-sleep 4
-kill -INT "$poller"
-wait "$poller"
 if [ -n "${BASELINE:-}" ]; then
   cp "$BASELINE" "$out/baseline.json"
 else
-  nvbaseline idle --trace "$out/trace.ndjson.zst" --events "$out/idle.ndjson" --phase idle --state resident --settle 5s --min-duration 20s \
+  nvbaseline idle --trace "$out/few.trace.ndjson.zst" --events "$out/idle.ndjson" --phase idle --state resident --settle 5s --min-duration 20s \
     -o "$out/baseline.json" || echo "nvbaseline: exit $?"
 fi
 for run in few many; do
   # Summaries are of a model's requests; those of another context are another model's here.
   sed 's/"model":"\([^"]*\)",\(.*"context":\([0-9]*\)\)/"model":"\1 \3",\2/' "$out/$run.events.ndjson" |
-    nvattrib --trace "$out/trace.ndjson.zst" --events - --baseline "$out/baseline.json" \
+    nvattrib --trace "$out/$run.trace.ndjson.zst" --events - --baseline "$out/baseline.json" \
       --sensor "$sensor" --target 2% -o "$out/$run.joules.ndjson" || echo "nvattrib: exit $?"
 done
 
