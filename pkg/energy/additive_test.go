@@ -213,6 +213,9 @@ func checkSplits(t testing.TB, s *stage, seed uint64) (sums int) {
 }
 
 func TestPartsAddUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	times := uint64(runs(1))
 	for _, s := range stages(t) {

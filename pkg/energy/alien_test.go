@@ -14,6 +14,9 @@ import (
 // reason says what to do. Where there is another channel the energy rests on
 // that one.
 func TestStrangeBoard(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	var slow, quick eye
 	for _, g := range rigs() {

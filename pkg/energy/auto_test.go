@@ -161,6 +161,9 @@ func TestWitnesses(t *testing.T) {
 // TestDelayIsFound: a channel that is later than its response says is found to
 // be, by the events' edges.
 func TestDelayIsFound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	for _, late := range []int64{-8, 0, 12} {
 		events, power, until := bursts(30, "prefill", 150*ms, 700*ms, 400)

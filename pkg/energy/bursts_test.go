@@ -116,6 +116,9 @@ func (c counted) shown(ns int64) float64 {
 // block of twelve, less the idle power, over twelve: each block begins and
 // ends at rest, where the counter's lateness does not matter.
 func TestBursts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	truth := map[int]float64{} // by nominal ms: J above idle
 	ticks := counter(t)
@@ -250,6 +253,9 @@ func TestBursts(t *testing.T) {
 // TestRunAddsUp: what lies in events and between them is what the counter says
 // of the whole, and a window around events has what they and their gaps have.
 func TestRunAddsUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	events, _ := join(t, energy.Options{Sensors: sensors(t, h200Sensor)}, h200Trace, h200Events)
 	ticks := counter(t)

@@ -106,6 +106,9 @@ func rational(samples []*record.Sample, e *record.Event, idle, gap float64) (n i
 }
 
 func TestTR122AgreesWithRationalArithmetic(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	const idle = 20.709
 	for seed := range uint64(40) {
@@ -463,6 +466,9 @@ func TestAutoTakesTheBestThereIs(t *testing.T) {
 // TestAbsentChannelHoldsNothingBack is what keeps auto in constant memory on a
 // trace that has only one of the channels: it holds a batch and no more.
 func TestAbsentChannelHoldsNothingBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	a, err := New(Options{}, func(e *record.Event) error {
 		if e.Energy.Method != "auto:average" || !(math.Abs(e.Energy.Joules.V-50) <= e.Energy.CI95J.V) {

@@ -287,6 +287,9 @@ func TestH200(t *testing.T) {
 // A poller at 100 ms keeps all of the buffer and the counter, and one read of
 // each update of the others: their clocks and short windows are not to be had.
 func TestH200Trimmed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	f := sensor.NewFitter()
 	dir := filepath.Join("..", "..", "testdata", "h200")

@@ -74,6 +74,9 @@ func runs() (n int, every time.Duration) {
 // 0.5 °C/min or more over the window that it was given on, and when it is not
 // given by the end of a run in which nothing has moved for two windows.
 func TestVerdictsOfRandomRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	n, every := runs()
 	wrong, far, never := map[string]int{}, map[string]int{}, map[string]int{}
@@ -149,6 +152,9 @@ const unseen = 60
 // The interval of the first prediction of a run, and of those after it, holds
 // the temperature that the run goes to, as its fans are then.
 func TestPredictionsOfRandomRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	for _, fan := range []bool{false, true} {
 		made, held, first, early := 0, 0, 0, 0

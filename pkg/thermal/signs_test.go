@@ -153,6 +153,9 @@ func TestThroughputFalls(t *testing.T) {
 
 // The clock at a temperature depends on where that comes from, or does not.
 func TestHysteresis(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	for _, tt := range []struct {
 		name string

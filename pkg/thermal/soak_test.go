@@ -146,6 +146,9 @@ func TestWindowMustBeFull(t *testing.T) {
 
 // The interval has to hold the true slope, whatever the phase of the rounding.
 func TestSlopeError(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	for _, perMin := range []float64{0, 0.1, 0.3, 0.7, 2, -1} {
 		for _, noise := range []float64{0, 0.1, 0.5} {
@@ -217,6 +220,9 @@ func TestRigorous(t *testing.T) {
 }
 
 func TestPredictionOfARamp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	for seed := range uint64(5) {
 		for _, perMin := range []float64{0.2, 0.3, 0.55, 1, 3} {

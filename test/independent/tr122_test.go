@@ -130,6 +130,9 @@ func TestTR122(t *testing.T) {
 
 // TestEncodingsGiveOneAnswer reads the trace from every encoding.
 func TestEncodingsGiveOneAnswer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	text := func(got map[string]record.Event) string { return fmt.Sprint(energies(got)) }
 	for _, source := range []string{trace, v2} {
