@@ -70,6 +70,50 @@ func (f Function) Shared(bytes int) error {
 	return f.context.call("cuFuncSetAttribute", f.handle, maxDynamicShared, uintptr(bytes))
 }
 
+// Source is PTX that goes by a name of its own: values that are equal are of one
+// text.
+type Source interface{ PTX() []byte }
+
+// Loader finds kernels in sources, each of which it has compiled when the first
+// of its kernels is asked for. What it has is the context's.
+type Loader struct {
+	on      *Context
+	modules map[Source]*Module
+	kernels map[string]Function
+}
+
+// NewLoader is a Loader of a context, for one goroutine.
+func NewLoader(c *Context) *Loader {
+	return &Loader{on: c, modules: map[Source]*Module{}, kernels: map[string]Function{}}
+}
+
+// Kernel is the kernel of that name, for launches with so many bytes of dynamic
+// shared memory.
+func (l *Loader) Kernel(from Source, name string, shared int) (Function, error) {
+	f, ok := l.kernels[name]
+	if ok {
+		return f, nil
+	}
+	m := l.modules[from]
+	var err error
+	if m == nil {
+		if m, err = l.on.Load(from.PTX()); err != nil {
+			return f, err
+		}
+		l.modules[from] = m
+	}
+	if f, err = m.Function(name); err != nil {
+		return f, err
+	}
+	if shared > 0 { // what a kernel has of its own counts against the 48 KiB as well
+		if err := f.Shared(shared); err != nil {
+			return f, err
+		}
+	}
+	l.kernels[name] = f
+	return f, nil
+}
+
 // Dim is a number of blocks, or of threads, in three dimensions.
 type Dim struct{ X, Y, Z int }
 

@@ -26,7 +26,7 @@ func New(c *cuda.Context, s Shape, o Options) (*Model, error) {
 	if o.Type != kernels.BF16 && o.Type != kernels.F16 {
 		return nil, fmt.Errorf("no transformer in %q (bf16, f16)", o.Type)
 	}
-	d := &device{Context: c, shape: s, dtype: o.Type, blas: o.BLAS, modules: map[kernels.Module]*cuda.Module{}, functions: map[string]cuda.Function{}}
+	d := &device{Context: c, shape: s, dtype: o.Type, blas: o.BLAS, kernels: cuda.NewLoader(c)}
 	d.start = d.onGPU
 	err := c.Do(func() (err error) {
 		d.stream, err = c.NewStream()
@@ -45,14 +45,13 @@ func New(c *cuda.Context, s Shape, o Options) (*Model, error) {
 // device is a machine on a GPU.
 type device struct {
 	*cuda.Context
-	shape     Shape
-	dtype     kernels.Type
-	blas      *cuda.BLAS
-	stream    cuda.Stream
-	modules   map[kernels.Module]*cuda.Module
-	functions map[string]cuda.Function
-	start     func(l kernels.Launch, args []any) error // onGPU, but in tests
-	failed    error                                    // the first failure
+	shape   Shape
+	dtype   kernels.Type
+	blas    *cuda.BLAS
+	stream  cuda.Stream
+	kernels *cuda.Loader
+	start   func(l kernels.Launch, args []any) error // onGPU, but in tests
+	failed  error                                    // the first failure
 }
 
 // Close gives back the stream. The modules are the context's.
@@ -110,37 +109,11 @@ func (d *device) run(l kernels.Launch, args ...any) {
 
 // onGPU is how a kernel starts on a GPU.
 func (d *device) onGPU(l kernels.Launch, args []any) error {
-	f, err := d.function(l)
+	f, err := d.kernels.Kernel(l.Module, l.Kernel, l.Shared)
 	if err != nil {
 		return err
 	}
 	return d.Launch(f, cuda.Dim(l.Grid), cuda.Dim(l.Block), l.Shared, d.stream, args...)
-}
-
-// function is a kernel, whose module is loaded with its first.
-func (d *device) function(l kernels.Launch) (cuda.Function, error) {
-	f, ok := d.functions[l.Kernel]
-	if ok {
-		return f, nil
-	}
-	m := d.modules[l.Module]
-	var err error
-	if m == nil {
-		if m, err = d.Load(l.Module.PTX()); err != nil {
-			return f, err
-		}
-		d.modules[l.Module] = m
-	}
-	if f, err = m.Function(l.Kernel); err != nil {
-		return f, err
-	}
-	if l.Shared > 0 { // what a kernel has of its own counts against the 48 KiB as well
-		if err := f.Shared(l.Shared); err != nil {
-			return f, err
-		}
-	}
-	d.functions[l.Kernel] = f
-	return f, nil
 }
 
 func (d *device) fill(out cuda.Ptr, n int64, seed uint64, halfWidth float32) {

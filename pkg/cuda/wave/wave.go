@@ -36,8 +36,7 @@ type Queue struct {
 	options Options
 	clock   clock.Clock
 	stream  cuda.Stream
-	modules map[kernels.Module]*cuda.Module
-	kernels map[string]cuda.Function
+	kernels *cuda.Loader
 	memory  []cuda.Ptr
 	job     job
 	next    int    // piece that the next launch begins with
@@ -67,7 +66,7 @@ func Operands(k load.Kernel) int64 {
 // caller's. The end of ctx ends it with ctx's error; a *load.StallError is that
 // the GPU hangs, and that nothing of it may be waited for.
 func Open(ctx context.Context, on *cuda.Context, o Options) (*Queue, error) {
-	q := &Queue{on: on, options: o, clock: o.Clock, modules: map[kernels.Module]*cuda.Module{}, kernels: map[string]cuda.Function{}}
+	q := &Queue{on: on, options: o, clock: o.Clock, kernels: cuda.NewLoader(on)}
 	err := on.Do(func() error { return q.open(ctx) })
 	if err != nil {
 		if stalled := (*load.StallError)(nil); !errors.As(err, &stalled) {
@@ -121,25 +120,9 @@ func (q *Queue) alloc(bytes int64) (cuda.Ptr, error) {
 
 // launch puts a kernel into the stream.
 func (q *Queue) launch(l kernels.Launch, args ...any) error {
-	f, ok := q.kernels[l.Kernel]
-	if !ok {
-		m := q.modules[l.Module]
-		var err error
-		if m == nil {
-			if m, err = q.on.Load(l.Module.PTX()); err != nil {
-				return err
-			}
-			q.modules[l.Module] = m
-		}
-		if f, err = m.Function(l.Kernel); err != nil {
-			return err
-		}
-		if l.Shared > 0 { // what a kernel has of its own counts against the 48 KiB as well
-			if err := f.Shared(l.Shared); err != nil {
-				return err
-			}
-		}
-		q.kernels[l.Kernel] = f
+	f, err := q.kernels.Kernel(l.Module, l.Kernel, l.Shared)
+	if err != nil {
+		return err
 	}
 	if err := q.on.Launch(f, cuda.Dim(l.Grid), cuda.Dim(l.Block), l.Shared, q.stream, args...); err != nil {
 		return fmt.Errorf("%s: %w", l.Kernel, err)
