@@ -2,30 +2,10 @@ package report
 
 import (
 	"fmt"
-	"io/fs"
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/vram"
 )
-
-func (r *Run) readMemory(dir fs.FS) {
-	name := r.files[vramFile]
-	if name == "" {
-		return
-	}
-	f, err := dir.Open(name)
-	if err != nil {
-		r.problem("%v", err)
-		return
-	}
-	defer f.Close()
-	all, err := vram.Load(f)
-	if err != nil {
-		r.problem("%s: %v", name, err)
-		return
-	}
-	r.Memory = all.GPUs
-}
 
 func (r *Run) memory(p *page) {
 	p.head("Memory", r.files[vramFile])

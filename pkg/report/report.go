@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 
@@ -81,9 +82,13 @@ func Read(dir fs.FS, limits Thresholds) (*Run, error) {
 		return nil, fmt.Errorf("no file of a run in it: looked for %s and others: %w", traceFile.name(), fs.ErrNotExist)
 	}
 	r.readBaseline(dir)
-	r.readSensor(dir)
+	if all := load(r, dir, sensorFile, sensor.Load); all != nil {
+		r.Sensors = all.GPUs
+	}
 	r.readSoak(dir)
-	r.readMemory(dir)
+	if all := load(r, dir, vramFile, vram.Load); all != nil {
+		r.Memory = all.GPUs
+	}
 	header := r.peek(dir)
 	r.readEvents(dir, header)
 	r.readTrace(dir, header)
@@ -162,23 +167,30 @@ func (r *Run) problem(format string, args ...any) {
 	r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
 }
 
-// readBaseline takes the idle power, and where the samples it was made of were
-// kept, their mean.
-func (r *Run) readBaseline(dir fs.FS) {
-	name := r.files[idleFile]
+// load reads a file of the run whole; what is not there, or cannot be read, is
+// the zero value.
+func load[T any](r *Run, dir fs.FS, k kind, read func(io.Reader) (T, error)) (all T) {
+	name := r.files[k]
 	if name == "" {
-		return
+		return all
 	}
 	f, err := dir.Open(name)
 	if err == nil {
 		defer f.Close()
-		r.Baselines, err = baseline.Load(f)
+		all, err = read(f)
 	}
 	if err != nil {
 		r.problem("%s: %v", name, err)
-		return
+		return *new(T)
 	}
-	if r.files[idleTraceFile] == "" {
+	return all
+}
+
+// readBaseline takes the idle power, and where the samples it was made of were
+// kept, their mean.
+func (r *Run) readBaseline(dir fs.FS) {
+	r.Baselines = load(r, dir, idleFile, baseline.Load)
+	if r.Baselines == nil || r.files[idleTraceFile] == "" {
 		return
 	}
 	r.idle = map[int]*idleMean{}

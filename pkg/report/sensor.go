@@ -1,29 +1,8 @@
 package report
 
 import (
-	"io/fs"
-
 	"joulepipe/pkg/sensor"
 )
-
-func (r *Run) readSensor(dir fs.FS) {
-	name := r.files[sensorFile]
-	if name == "" {
-		return
-	}
-	f, err := dir.Open(name)
-	if err != nil {
-		r.problem("%v", err)
-		return
-	}
-	defer f.Close()
-	all, err := sensor.Load(f)
-	if err != nil {
-		r.problem("%s: %v", name, err)
-		return
-	}
-	r.Sensors = all.GPUs
-}
 
 // tested is how a channel did in the instrument response test, in words, and
 // whether it passed. A mean over long fails by what it is, and is not broken.
