@@ -189,6 +189,9 @@ func (e *emulated) copy(dst, src cuda.Ptr, n int64) {
 // The kernels make of a shape what a shape is, whether there are many rows or
 // few of them.
 func TestKernels(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	shapes := small()
 	for i := range shapes {

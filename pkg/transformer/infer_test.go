@@ -149,6 +149,9 @@ func naive(s Shape, seed uint64, tokens []int) [][]float64 {
 // What a model says token by token is what the whole sequence makes of it at
 // once, for each sequence of a batch.
 func TestInference(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic, in which nothing runs at the same time")
+	}
 	t.Parallel()
 	for _, s := range small() {
 		t.Run(s.Name, func(t *testing.T) {
