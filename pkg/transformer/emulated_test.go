@@ -8,13 +8,12 @@ import (
 	"math"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"joulepipe/pkg/cuda"
 	"joulepipe/pkg/cuda/kernels"
+	"joulepipe/pkg/cuda/kernels/kernelstest"
 )
 
 // emulated is a GPU's machine whose kernels run on the processor, compiled from
@@ -30,39 +29,10 @@ type emulated struct {
 	used    map[string]bool // kernels
 }
 
-var emulator = sync.OnceValues(func() (string, error) {
-	out := filepath.Join(scratch, "emulate")
-	const folder = "../cuda/kernels/"
-	args := []string{"-std=c++20", "-O1", "-DEMULATED", "-w", "-o", out, "-x", "c++", folder + "emulator/emulate.cpp"}
-	for _, m := range kernels.Modules() {
-		args = append(args, folder+string(m)+".cu")
-	}
-	if text, err := exec.Command("g++", args...).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("g++: %w\n%s", err, text)
-	}
-	return out, nil
-})
-
-var scratch string
-
-func TestMain(m *testing.M) {
-	var err error
-	if scratch, err = os.MkdirTemp("", "transformer"); err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	os.RemoveAll(scratch)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(kernelstest.Main(m)) }
 
 func newEmulated(t *testing.T, s Shape, typ kernels.Type) *emulated {
-	if _, err := exec.LookPath("g++"); err != nil {
-		t.Skip(err)
-	}
-	program, err := emulator()
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := kernelstest.Emulator(t, "../cuda/kernels")
 	e := &emulated{
 		device: &device{shape: s, dtype: typ}, t: t, program: program,
 		memory: map[cuda.Ptr][]byte{}, next: 1 << 20, used: map[string]bool{},

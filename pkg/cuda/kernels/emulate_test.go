@@ -8,38 +8,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"joulepipe/pkg/cuda/kernels"
+	"joulepipe/pkg/cuda/kernels/kernelstest"
 )
 
-// emulator is the path of a program that has the kernels for the CPU.
-var emulator = sync.OnceValues(func() (string, error) {
-	out := filepath.Join(scratch, "emulate")
-	args := []string{"-std=c++20", "-O1", "-DEMULATED", "-w", "-o", out, "-x", "c++", "emulator/emulate.cpp"}
-	for _, m := range kernels.Modules() {
-		args = append(args, string(m)+".cu")
-	}
-	if text, err := exec.Command("g++", args...).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("g++: %w\n%s", err, text)
-	}
-	return out, nil
-})
-
-var scratch string
-
-func TestMain(m *testing.M) {
-	var err error
-	if scratch, err = os.MkdirTemp("", "kernels"); err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	os.RemoveAll(scratch)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(kernelstest.Main(m)) }
 
 // array is numbers in memory.
 type array struct {
@@ -143,13 +119,7 @@ func unhalf(bits uint16) float64 {
 // run launches a kernel; an argument is an array, nil for none, or a number.
 func run(t *testing.T, l kernels.Launch, args ...any) {
 	t.Helper()
-	if _, err := exec.LookPath("g++"); err != nil {
-		t.Skip(err)
-	}
-	program, err := emulator()
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := kernelstest.Emulator(t, ".")
 	var in bytes.Buffer
 	fmt.Fprintf(&in, "%s %d %d %d %d %d %d\n", l.Kernel, l.Grid.X, l.Grid.Y, l.Grid.Z, l.Block.X, l.Shared, len(args))
 	for _, arg := range args {
