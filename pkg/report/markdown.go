@@ -131,6 +131,17 @@ func (p *page) unmeasured(k kind) {
 	p.say("Not measured: no %s: %s. %s.", code(k.name()), contents[k].why, sentence(contents[k].how))
 }
 
+// section heads what the report says of one file, and says so where there is
+// none.
+func (r *Run) section(p *page, title string, k kind) (there bool) {
+	p.head(title, r.files[k])
+	if r.files[k] == "" {
+		p.unmeasured(k)
+		return false
+	}
+	return true
+}
+
 // sentence begins with a capital letter.
 func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
@@ -229,9 +240,7 @@ func (r *Run) channelTable(p *page) {
 
 // response is what each channel made of a known load (TR122 §5).
 func (r *Run) response(p *page) {
-	p.head("Instrument response", r.files[sensorFile])
-	if r.files[sensorFile] == "" {
-		p.unmeasured(sensorFile)
+	if !r.section(p, "Instrument response", sensorFile) {
 		return
 	}
 	for _, s := range r.Sensors {
@@ -332,9 +341,7 @@ func (r *Run) sameRatios() bool {
 }
 
 func (r *Run) baseline(p *page) {
-	p.head("Baseline", r.files[idleFile])
-	if r.files[idleFile] == "" {
-		p.unmeasured(idleFile)
+	if !r.section(p, "Baseline", idleFile) {
 		return
 	}
 	for _, b := range r.Baselines {
@@ -517,9 +524,7 @@ func (r *Run) throttling(p *page) {
 }
 
 func (r *Run) soak(p *page) {
-	p.head("Heat soak", r.files[soakFile])
-	if r.files[soakFile] == "" {
-		p.unmeasured(soakFile)
+	if !r.section(p, "Heat soak", soakFile) {
 		return
 	}
 	for i := range r.Soaks {

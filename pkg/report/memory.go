@@ -8,9 +8,7 @@ import (
 )
 
 func (r *Run) memory(p *page) {
-	p.head("Memory", r.files[vramFile])
-	if r.files[vramFile] == "" {
-		p.unmeasured(vramFile)
+	if !r.section(p, "Memory", vramFile) {
 		return
 	}
 	for _, g := range r.Memory {
