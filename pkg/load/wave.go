@@ -378,7 +378,8 @@ type worker struct {
 	scale  float64  // how much longer launches take than they did when they were measured
 	flight []flight // launches that are not over
 	done   int      // launches that are, since Begin
-	last   int64    // when the last of them was seen to be
+	last   int64    // when the last of them was, as far as is known
+	asked  int64    // when it was last asked which are
 	failed error    // of the queue
 	start  atomic.Int64
 	alive  atomic.Int64  // when the GPU, which has work, last was seen to go on; 0: it has none
@@ -565,6 +566,7 @@ func (w *worker) burst(ctx context.Context, until int64, s *stretch) {
 			now := w.clock.Now()
 			size := w.size(until - w.free(now))
 			if size < 0 {
+				going = false
 				break
 			}
 			if len(w.flight) == 0 && !first {
@@ -582,7 +584,7 @@ func (w *worker) burst(ctx context.Context, until int64, s *stretch) {
 		if len(w.flight) == 0 {
 			return
 		}
-		w.nap()
+		w.nap(!going)
 	}
 }
 
@@ -593,18 +595,19 @@ func (w *worker) look() bool {
 		w.failed = err
 		return false
 	}
-	over := n - w.done
+	over, now := n-w.done, w.clock.Now()
+	asked := w.asked
+	w.asked = now
 	if over == 0 {
 		return true
 	}
-	now := w.clock.Now()
-	if over == 1 {
-		// Seen as it happened: how fast the GPU is now. Its clocks fall and rise.
-		ratio := float64(now-max(w.last, w.flight[0].put)) / float64(w.costs[w.flight[0].size].Time)
+	if f := w.flight[0]; over == 1 {
+		// Since it was last asked, so this is how fast the GPU is now: its clocks fall
+		// and rise. When exactly is what it should be, as far as that allows it.
+		begun := max(w.last, f.put)
+		w.last = min(max(begun+w.took(f.size), asked), now)
+		ratio := float64(w.last-begun) / float64(w.costs[f.size].Time)
 		w.scale += (min(max(ratio, 0.25), 4) - w.scale) / 8
-	}
-	if over == 1 {
-		w.last = now
 	} else {
 		// Seen late, for this process was held up: when it was can only be
 		// reckoned.
@@ -618,11 +621,16 @@ func (w *worker) look() bool {
 	return true
 }
 
-// nap sleeps until the oldest launch should be over.
-func (w *worker) nap() {
+// nap sleeps until the oldest launch should be over; not so long where no others
+// follow, for the event ends when the last one is seen to have.
+func (w *worker) nap(ending bool) {
 	const wake = 60 * time.Microsecond // what a sleep is late by
 	now := w.clock.Now()
-	due := max(w.last, w.flight[0].put) + w.took(w.flight[0].size) - int64(wake)
+	took := w.took(w.flight[0].size)
+	due := max(w.last, w.flight[0].put) + took - int64(wake)
+	if ending {
+		due -= took / 2
+	}
 	// One that is late is asked after less and less often.
 	again := min(max((now-due)/8, int64(20*time.Microsecond)), int64(5*time.Millisecond))
 	w.clock.SleepUntil(max(due, now+again))

@@ -35,7 +35,7 @@ sleep 0.5
 for kernel in fp32 bf16 memory; do
   load "square_$kernel" square --kernel "$kernel" --low 700ms --high 700ms --cycles 2
 done
-load square_own square --kernel bf16 --blas none --low 300ms --high 700ms --cycles 1
+load square_own square --kernel bf16 --blas none --low 700ms --high 700ms --cycles 2
 load edges square --kernel fp32 --low 20ms --high 10ms --cycles 40
 load fast square --kernel bf16 --low 10ms --high 10ms --cycles 40
 for share in 0 0.25 0.5 0.75 1; do
