@@ -313,6 +313,7 @@ func TestCUDAChoice(t *testing.T) {
 func TestCUDAFaults(t *testing.T) {
 	t.Parallel()
 	short := []string{"square", "--low", "30ms", "--high", "100ms", "--cycles", "2"}
+	gpt2 := []string{"infer", "--model", "gpt2", "--batch", "1", "--context", "8", "--gen-tokens", "2", "--gap", "10ms", "--warmup", "0"}
 	for _, c := range []struct {
 		name   string
 		cuda   []string
@@ -340,6 +341,8 @@ func TestCUDAFaults(t *testing.T) {
 		{"wrong numbers later", []string{"wrong matmul_f32 after 1000"}, "", []string{"sustain", "--duration", "1s"}, 3, `what was computed is wrong: GPU 0: row`, -1},
 		{"failed launch", []string{"error cuLaunchKernel CUDA_ERROR_LAUNCH_FAILED after 2500"}, "", []string{"sustain", "--duration", "20s"}, 1, `LAUNCH_FAILED.*e.ndjson.partial`, 1},
 		{"hang", []string{"hang matmul_f32 after 2500"}, "", []string{"sustain", "--duration", "20s", "--stall", "300ms"}, 1, `GPU 0 hangs: .*e.ndjson.partial.*\n.*hint: .*--stall`, 1},
+		{"hang of a model", []string{"hang graph after 6"}, "", append(slices.Clone(gpt2), "--stall", "300ms"), 1, `GPU 0 hangs: .*e.ndjson.partial.*\n.*hint: .*--stall`, 4},
+		{"hang of a model's weights", []string{"hang fill_uniform_bf16"}, "", append(slices.Clone(gpt2), "--stall", "300ms"), 1, `GPU 0 hangs`, 0},
 		{"hang before the load", []string{"hang matmul_f32"}, "", []string{"sustain", "--duration", "20s", "--stall", "300ms"}, 1, `GPU 0 hangs`, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

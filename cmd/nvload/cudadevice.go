@@ -12,6 +12,7 @@ import (
 	"joulepipe/pkg/cuda"
 	"joulepipe/pkg/gpu"
 	"joulepipe/pkg/gpu/nvml"
+	"joulepipe/pkg/load"
 	"joulepipe/pkg/record"
 )
 
@@ -182,7 +183,15 @@ func onCUDA(c *cli.Context, do func(*board, *cuda.Context) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
+	hangs := func(err error) bool { // then the end of the process gives everything back
+		stalled := (*load.StallError)(nil)
+		return errors.As(err, &stalled)
+	}
+	defer func() {
+		if !hangs(err) {
+			err = errors.Join(err, b.Close())
+		}
+	}()
 	if len(b.all) != 1 {
 		return c.Usagef("--gpu %s: want one GPU, not %d", c.String("gpu"), len(b.all))
 	}
@@ -190,6 +199,10 @@ func onCUDA(c *cli.Context, do func(*board, *cuda.Context) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, on.Close()) }()
+	defer func() {
+		if !hangs(err) {
+			err = errors.Join(err, on.Close())
+		}
+	}()
 	return do(b.all[0], on)
 }

@@ -60,6 +60,7 @@ the keys and values cached so far) at 75 % of its bandwidth, and 0.4 ms to launc
 			&ucli.DurationFlag{Name: "min-event", Usage: "repeat what is shorter than `TIME` within its event"},
 			&ucli.StringFlag{Name: "blas", Value: "auto", Usage: "multiply large matrices with cuBLAS, at `PATH`, where it is found (auto), or with own kernels (none)"},
 			&ucli.StringFlag{Name: "logits", Usage: "first write tokens and logits of a request to `FILE`, in the safetensors format"},
+			&ucli.DurationFlag{Name: "stall", Value: time.Minute, Usage: "give a GPU up that takes longer than `TIME` for a prefill, 32 tokens of a decode, or the weights"},
 			&ucli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw weights, prompts, order and gaps from seed `N`"},
 		}, careFlags(), streamFlags()),
 		Action: cli.Action(infer),
@@ -76,6 +77,9 @@ func infer(c *cli.Context) error {
 	f, err := inference(c)
 	if err != nil {
 		return err
+	}
+	if c.Duration("stall") <= 0 {
+		return c.Usagef("--stall %v: want more than 0", c.Duration("stall"))
 	}
 	defer watchParent(c)()
 	if kind, _, _ := strings.Cut(c.String("device"), ":"); kind == "cuda" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"joulepipe/pkg/cli"
 	"joulepipe/pkg/clock"
@@ -21,35 +22,22 @@ func serve(c *cli.Context, f load.Infer, b *board, on *cuda.Context) (err error)
 	if err != nil {
 		return err
 	}
-	blas, err := openBLAS(c, on)
-	if err != nil {
-		return err
-	}
-	if blas != nil {
-		defer func() { err = errors.Join(err, blas.Close()) }()
-	}
-	if err := room(f, on); err != nil {
-		return err
-	}
-	c.Infof("drawing the weights of %s", f.Shape.Name)
-	m, err := transformer.New(on, f.Shape, transformer.Options{Type: kernels.Type(f.DType), Seed: f.Seed, BLAS: blas})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	if file := c.String("logits"); file != "" {
-		if err := writeLogits(m, f, file); err != nil {
-			return err
+	stall := c.Duration("stall")
+	engine := load.Engine{GPUs: []int{b.Index}, Stall: stall}
+	closing := func() error { return nil }
+	defer func() {
+		if stalled := (*load.StallError)(nil); errors.As(err, &stalled) {
+			err = cli.WithHint(err, "the driver's log (dmesg) may say why; --stall waits longer")
+		} else {
+			err = errors.Join(err, closing())
 		}
-	}
-	// Where there is no room to measure it, no shares of the speed are told.
-	speed, err := m.Speed()
-	if err != nil && !errors.Is(err, cuda.ErrOutOfMemory) {
+	}()
+	// Whether the GPU answers at all is seen before there is a model to watch.
+	if err := load.Within(stall, b.Index, func() (err error) {
+		closing, err = openModel(c, f, on, &engine)
 		return err
-	}
-	engine := load.Engine{Model: m, GPUs: []int{b.Index}, Speed: speed}
-	if blas != nil {
-		engine.BLAS = blas.Path
+	}); err != nil {
+		return err
 	}
 	h := c.NewHeader()
 	h.GPUs = []record.GPU{b.GPU}
@@ -65,6 +53,46 @@ func serve(c *cli.Context, f load.Infer, b *board, on *cuda.Context) (err error)
 		err = cli.Errorf(cli.ExitThermalTrip, "ended too hot: the limit is %v °C", guard.Max)
 	}
 	return err
+}
+
+// openModel draws the model that requests go to and measures the GPU. What it
+// took is given back by closing, also where it fails.
+func openModel(c *cli.Context, f load.Infer, on *cuda.Context, e *load.Engine) (closing func() error, err error) {
+	var open []func() error
+	closing = func() (err error) {
+		for _, shut := range slices.Backward(open) {
+			err = errors.Join(err, shut())
+		}
+		return err
+	}
+	blas, err := openBLAS(c, on)
+	if err != nil {
+		return closing, err
+	}
+	if blas != nil {
+		e.BLAS = blas.Path
+		open = append(open, blas.Close)
+	}
+	if err := room(f, on); err != nil {
+		return closing, err
+	}
+	c.Infof("drawing the weights of %s", f.Shape.Name)
+	m, err := transformer.New(on, f.Shape, transformer.Options{Type: kernels.Type(f.DType), Seed: f.Seed, BLAS: blas})
+	if err != nil {
+		return closing, err
+	}
+	e.Model = m
+	open = append(open, m.Close)
+	if file := c.String("logits"); file != "" {
+		if err := writeLogits(m, f, file); err != nil {
+			return closing, err
+		}
+	}
+	// Where there is no room to measure it, no shares of the speed are told.
+	if e.Speed, err = m.Speed(); errors.Is(err, cuda.ErrOutOfMemory) {
+		err = nil
+	}
+	return closing, err
 }
 
 // openBLAS is cuBLAS as --blas has it, nil for own kernels.

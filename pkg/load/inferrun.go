@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"joulepipe/pkg/clock"
@@ -18,6 +19,8 @@ type Model interface {
 	// Prefill and Decode return when the GPU has nothing more to do.
 	Prefill(ctx context.Context) error
 	Decode(ctx context.Context) error
+	// Progress changes while a Decode goes on. It is asked for at any time.
+	Progress() int64
 }
 
 // Engine is a model with what is known of its GPU.
@@ -29,6 +32,9 @@ type Engine struct {
 	// Wait returns when a request may begin, for the sake of the GPU's
 	// temperature, and emits that it was waited; nil is always.
 	Wait func(ctx context.Context, emit Emit) error
+	// Stall is how long the model may take over a prefill, or over some tokens of a
+	// decode: longer, and the GPU is given up. 0 is for ever.
+	Stall time.Duration
 }
 
 // Run makes the requests on an engine. Their events are those of [Infer.Plan],
@@ -39,7 +45,8 @@ type Engine struct {
 //
 // The end of ctx ends the request under way, which is no error: its event has
 // the field interrupted, and no token counts. A failure of the model is one; all
-// events before it are emitted.
+// events before it are emitted. Of a GPU that hangs, a [*StallError], the phase
+// under way has an event, too; the model is in use still and must not be closed.
 func (f Infer) Run(ctx context.Context, c clock.Clock, e Engine, emit Emit) error {
 	if e.Speed != (transformer.Speed{}) {
 		if err := emit(&record.Marker{Name: "device_speed", TimeNS: c.Now(), Extra: []record.Field{
@@ -48,8 +55,32 @@ func (f Infer) Run(ctx context.Context, c clock.Clock, e Engine, emit Emit) erro
 			return err
 		}
 	}
-	s := server{Infer: &f, Engine: e, clock: c, emit: emit, free: c.Now(), least: map[part]time.Duration{}}
-	for _, r := range f.requests() {
+	s := &server{Infer: &f, Engine: e, clock: c, emit: emit, free: c.Now(), least: map[part]time.Duration{}}
+	if e.Stall <= 0 {
+		return s.all(ctx)
+	}
+	over := make(chan error, 1)
+	go func() { over <- s.all(ctx) }()
+	tick := time.NewTicker(watchPeriod)
+	defer tick.Stop()
+	for looked := c.Now(); ; {
+		select {
+		case err := <-over:
+			return err
+		case <-tick.C:
+		}
+		now := c.Now()
+		// Of the time in which this process itself was stopped it knows nothing.
+		if err := s.look(min(time.Duration(now-looked), 2*watchPeriod)); err != nil {
+			return err
+		}
+		looked = now
+	}
+}
+
+// all makes the requests.
+func (s *server) all(ctx context.Context) error {
+	for _, r := range s.requests() {
 		if err := s.answer(ctx, r); err != nil {
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				return nil
@@ -69,6 +100,14 @@ type server struct {
 	ready kind                   // what the model is prepared for
 	free  int64                  // when the request before was over
 	least map[part]time.Duration // the shortest that a phase took
+
+	mu     sync.Mutex
+	busy   bool            // the model was called and has not returned
+	calls  int64           // of it
+	events []*record.Event // of the request under way, the last one of what the model does now
+	lost   bool            // it hangs
+	sign   [2]int64        // calls and progress as they were looked at last
+	quiet  time.Duration   // that they have not changed
 }
 
 // part is a phase of requests of a kind.
@@ -90,7 +129,6 @@ func (s *server) answer(ctx context.Context, r request) error {
 	if err := clock.Sleep(ctx, s.clock, s.free+int64(r.gap)); err != nil {
 		return err
 	}
-	var events []*record.Event
 	var failed error
 	s.free = s.clock.Now()
 	for _, phase := range phases {
@@ -98,27 +136,80 @@ func (s *server) answer(ctx context.Context, r request) error {
 		if d := s.least[part{r.kind, phase}]; d > 0 && !r.warmup {
 			n = s.passes(d)
 		}
-		start := s.free
-		failed = s.compute(ctx, r, phase, n)
+		e := s.event(r, phase, n)
+		e.StartNS, e.GPUs = s.free, s.GPUs
+		s.hold(append(s.events, e))
+		if failed = s.compute(ctx, r, phase, n); errors.Is(failed, errLost) {
+			return failed // look has told all
+		}
 		s.free = s.clock.Now()
 		if failed != nil && ctx.Err() == nil {
+			s.hold(s.events[:len(s.events)-1])
 			break
 		}
-		e := s.event(r, phase, n)
-		e.StartNS, e.EndNS, e.GPUs = start, s.free, s.GPUs
-		events = append(events, e)
+		e.EndNS = s.free
 		if failed != nil {
 			e.Extra = append(e.Extra, extra("interrupted", true))
 			break
 		}
-		d := time.Duration(s.free - start)
+		d := time.Duration(s.free - e.StartNS)
 		r.count(e, phase, n, d)
 		e.Extra = append(e.Extra, s.achieved(r, phase, n, d)...)
 	}
-	for _, e := range events {
+	for _, e := range s.events {
 		if err := s.emit(e); err != nil {
 			return err
 		}
+	}
+	s.hold(nil)
+	return failed
+}
+
+// hold keeps the events of a request where look finds them.
+func (s *server) hold(events []*record.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = events
+}
+
+// call calls the model.
+func (s *server) call(f func() error) error {
+	s.mu.Lock()
+	s.busy = true
+	s.calls++
+	s.mu.Unlock()
+	err := f()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy = false
+	if s.lost { // it has come back after all, too late
+		return errors.Join(errLost, err)
+	}
+	return err
+}
+
+var errLost = errors.New("the GPU was given up")
+
+// look gives the GPU up if it hangs, with that much time since it was last looked,
+// and tells what was under way.
+func (s *server) look(seen time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sign := [2]int64{s.calls, s.Model.Progress()}; !s.busy || sign != s.sign {
+		s.sign, s.quiet = sign, 0
+		return nil
+	}
+	if s.quiet += seen; s.quiet <= s.Stall {
+		return nil
+	}
+	s.lost = true
+	var failed error = &StallError{s.GPUs[0], s.quiet}
+	for i, e := range s.events {
+		if i == len(s.events)-1 {
+			e.EndNS = s.clock.Now()
+			e.Extra = append(e.Extra, extra("interrupted", true), extra("error", "the GPU hangs"))
+		}
+		failed = errors.Join(failed, s.emit(e))
 	}
 	return failed
 }
@@ -127,7 +218,7 @@ func (s *server) answer(ctx context.Context, r request) error {
 func (s *server) prepare(ctx context.Context, r request) error {
 	if s.ready != r.kind {
 		s.ready = kind{}
-		if err := s.Model.Prepare(r.batch, r.prompt, r.gen); err != nil {
+		if err := s.call(func() error { return s.Model.Prepare(r.batch, r.prompt, r.gen) }); err != nil {
 			return err
 		}
 		s.ready = r.kind
@@ -152,7 +243,7 @@ func (s *server) compute(ctx context.Context, r request, phase string, passes in
 	}
 	start := s.clock.Now()
 	for range passes {
-		if err := do(ctx); err != nil {
+		if err := s.call(func() error { return do(ctx) }); err != nil {
 			return err
 		}
 	}

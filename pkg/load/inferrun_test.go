@@ -5,7 +5,9 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"joulepipe/pkg/clock"
@@ -38,6 +40,8 @@ func (m *timed) call(name string, d time.Duration) error {
 func (m *timed) Prepare(size, prompt, gen int) error { return m.call("prepare", 300*time.Millisecond) }
 func (m *timed) Prefill(context.Context) error       { return m.call("prefill", 20*time.Millisecond) }
 func (m *timed) Decode(context.Context) error        { return m.call("decode", 250*time.Millisecond) }
+
+func (m *timed) Progress() int64 { return int64(len(m.calls)) }
 
 func serve(t *testing.T, ctx context.Context, f Infer, m *timed, speed transformer.Speed) ([]*record.Event, error) {
 	t.Helper()
@@ -170,4 +174,60 @@ func TestInferRunWaits(t *testing.T) {
 	if !errors.Is(err, hot) || strings.Join(m.calls, " ") != "prepare prefill prefill decode" {
 		t.Errorf("%v after %v", err, m.calls)
 	}
+}
+
+// stuck is a model that hangs in its second decode, until it is let go.
+type stuck struct {
+	decodes atomic.Int64
+	steps   atomic.Int64
+	free    chan struct{}
+}
+
+func (m *stuck) Prepare(size, prompt, gen int) error { return nil }
+func (m *stuck) Prefill(context.Context) error       { time.Sleep(900 * time.Millisecond); return nil }
+func (m *stuck) Progress() int64                     { return m.steps.Load() }
+func (m *stuck) Decode(context.Context) error {
+	for range 5 { // slow, but it goes on
+		time.Sleep(700 * time.Millisecond)
+		m.steps.Add(1)
+	}
+	if m.decodes.Add(1) == 2 {
+		<-m.free
+	}
+	return nil
+}
+
+// A model that goes on, however slowly, is waited for; one that hangs is given up,
+// and what was under way is told.
+func TestInferRunHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := Infer{Shape: shape(t, "gpt2"), Batches: []int{1}, Prompts: []int{64}, Gens: []int{10}, Reps: 3, Gap: time.Second}
+		m := &stuck{free: make(chan struct{})}
+		var events []*record.Event
+		c := bubble{epoch: time.Now()}
+		err := f.Run(t.Context(), c, Engine{Model: m, GPUs: []int{3}, Stall: time.Second}, func(r record.Record) error {
+			events = append(events, r.(*record.Event))
+			return nil
+		})
+		if stalled := (*StallError)(nil); !errors.As(err, &stalled) || stalled.GPU != 3 || stalled.Time < time.Second || stalled.Time > 1300*time.Millisecond {
+			t.Errorf("%v", err)
+		}
+		if len(events) != 4 {
+			t.Fatalf("%d events", len(events))
+		}
+		last := events[3]
+		if last.Phase != "decode" || field(last, "interrupted") != "true" || field(last, "error") == "" || last.OutputTokens.OK || last.EndNS-last.StartNS < int64(4*time.Second) {
+			t.Errorf("%+v", last)
+		}
+		if events[2].Phase != "prefill" || field(events[2], "interrupted") != "" || !events[2].InputTokens.OK {
+			t.Errorf("%+v", events[2])
+		}
+		told := len(events)
+		close(m.free) // too late
+		synctest.Wait()
+		if len(events) != told || last.OutputTokens.OK {
+			t.Errorf("%d events, %+v", len(events), last)
+		}
+	})
 }

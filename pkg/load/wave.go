@@ -72,6 +72,22 @@ func (e *StallError) Error() string {
 	return fmt.Sprintf("GPU %d hangs: it has done nothing for %v of what it was given", e.GPU, e.Time.Round(100*time.Millisecond))
 }
 
+// Within is f's error, or a *StallError if f takes longer than that; f runs on
+// then, and what it has must not be touched. 0 is for ever.
+func Within(d time.Duration, gpu int, f func() error) error {
+	if d <= 0 {
+		return f()
+	}
+	over := make(chan error, 1)
+	go func() { over <- f() }()
+	select {
+	case err := <-over:
+		return err
+	case <-time.After(d):
+		return &StallError{gpu, d}
+	}
+}
+
 // dutyPeriod is that of a load below full intensity.
 const dutyPeriod = 10 * time.Millisecond
 

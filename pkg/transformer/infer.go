@@ -45,6 +45,7 @@ func (m *Model) Decode(ctx context.Context) error {
 				if err := errors.Join(m.machine.Synchronize(), ctx.Err()); err != nil {
 					return err
 				}
+				m.progress.Add(1)
 			}
 			m.machine.launch(m.batch.step)
 		}

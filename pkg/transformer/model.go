@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"joulepipe/pkg/cuda"
 	"joulepipe/pkg/cuda/kernels"
 )
 
 // Model is a model's weights on a GPU and room for one batch of requests after
-// another. It is used by one goroutine at a time.
+// another. But for Progress it is used by one goroutine at a time.
 type Model struct {
 	shape   Shape
 	dtype   kernels.Type
@@ -25,6 +26,7 @@ type Model struct {
 	norm      param // the last one
 	head      cuda.Ptr
 	batch     *batch // what is prepared, nil is nothing
+	progress  atomic.Int64
 }
 
 // layer is the weights of one.
@@ -77,6 +79,10 @@ func (m *Model) draw() (err error) {
 
 // Shape is the model's.
 func (m *Model) Shape() Shape { return m.shape }
+
+// Progress is a number that changes as a Decode goes on. It may be asked for at
+// any time.
+func (m *Model) Progress() int64 { return m.progress.Load() }
 
 // Close frees all of the model's memory.
 func (m *Model) Close() error {

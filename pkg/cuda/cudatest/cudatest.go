@@ -21,6 +21,7 @@
 //	kernel_us copy 500                 that of one
 //	block_us copy 0.5                  the same, for each block
 //	hang matmul_f32 after 100          the 101st launch is never over; without after, the first
+//	hang graph after 100               the same of whole graphs
 //	wrong copy after 100               results are
 //	error cuInit CUDA_ERROR_NO_DEVICE  what a call comes to; * is any call
 //	error cuLaunchKernel CUDA_ERROR_LAUNCH_FAILED after 100   from the 101st call
