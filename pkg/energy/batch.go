@@ -79,18 +79,22 @@ func (a *Attributor) observeSamples(run stream.Run, s *stream.Samples, i, end in
 			return 0
 		}
 		n = c.run(times, c.column.columnOf(s)[i:end], until, false)
+		times = times[:n]
+		if n > 0 {
+			a.now = max(a.now, times[n-1]) // they grow
+		}
 	} else {
 		n = before(times, until)
+		times = times[:n]
+		a.pass(times)
 	}
 	if n == 0 {
 		return 0
 	}
-	times = times[:n]
 	if run.Has&stream.HasThrottle != 0 {
 		a.slowed(b, times, s.ThrottleReasons[i:i+n])
 	}
 	b.ns, b.sampled = times[n-1], true
-	a.pass(times)
 	return n
 }
 

@@ -2,6 +2,7 @@ package energy
 
 import (
 	"container/heap"
+	"math"
 	"slices"
 	"sort"
 )
@@ -177,49 +178,58 @@ func (c *curve) extend(ns int64, fromW, toW float64, reading bool) {
 }
 
 // run is extend for readings in a row, each joined to the one before by a line,
-// // or where each is the mean of the time since the one before, by a flat one. It
+// or where each is the mean of the time since the one before, by a flat one. It
 // stops at that time, and before the first that is not plain, as one is that
 // lies beyond an edge, comes late or after a gap, and says how many it took.
 func (c *curve) run(ns []int64, w []float64, until int64, means bool) int {
 	if !c.begun || c.corner || len(c.waiting) > 0 {
 		return 0
 	}
-	// A sum of its own for few readings is as exact as adding each to the
-	// total, and need not be put in order after each.
-	var joules, clamped sum
-	n, end, power, widest, next, gapNS := 0, c.ns, c.powerW, c.spacing, min(c.next, until), c.gapNS
-	w = w[:len(ns)]
+	n, end, widest, next, gapNS := 0, c.ns, c.spacing, min(c.next, until), c.gapNS
 	for i, x := range ns {
 		gap := x - end
 		if gap <= 0 || gap > gapNS || x >= next {
 			break
 		}
-		dt, from, to := float64(gap)/1e9, power, w[i]
+		widest = max(widest, gap)
+		n, end = i+1, x
+	}
+	if n == 0 {
+		return 0
+	}
+	ns, w = ns[:n], w[:n]
+	// A sum of its own for few readings is as exact as adding each to the
+	// total, and need not be put in order after each.
+	c.at.joules = c.at.joules.plus(area(c.ns, c.powerW, ns, w, math.Inf(-1), means))
+	if c.hasIdle {
+		c.at.clamped = c.at.clamped.plus(area(c.ns, c.over(c.powerW), ns, w, c.idleW, means))
+	}
+	c.at.readings += int64(n)
+	c.ns, c.readNS, c.powerW, c.spacing = end, end, w[n-1], widest
+	return n
+}
+
+// area is the energy above idleW of readings of power in a row, from one before
+// them on, of which it is what lies above; all of it above −∞.
+func area(end int64, power float64, ns []int64, w []float64, idleW float64, means bool) sum {
+	var hi, lo float64
+	w = w[:len(ns)]
+	for i, x := range ns {
+		to := w[i]
+		if idleW >= 0 {
+			to = max(0, to-idleW)
+		}
+		from := power
 		if means {
 			from = to
 		}
-		v := float64((from + to) / 2 * dt)
-		hi := joules.hi + v
-		b := hi - joules.hi
-		joules.lo += (joules.hi - (hi - b)) + (v - b)
-		joules.hi = hi
-		if c.hasIdle {
-			v := float64((c.over(from) + c.over(to)) / 2 * dt)
-			hi := clamped.hi + v
-			b := hi - clamped.hi
-			clamped.lo += (clamped.hi - (hi - b)) + (v - b)
-			clamped.hi = hi
-		}
-		widest = max(widest, gap)
-		n, end, power = i+1, x, to
+		v := float64((from + to) / 2 * (float64(x-end) / 1e9))
+		s := hi + v
+		b := s - hi
+		lo += (hi - (s - b)) + (v - b)
+		hi, end, power = s, x, to
 	}
-	c.at.joules = c.at.joules.plus(joules)
-	if c.hasIdle {
-		c.at.clamped = c.at.clamped.plus(clamped)
-	}
-	c.at.readings += int64(n)
-	c.ns, c.readNS, c.powerW, c.spacing = end, end, power, widest
-	return n
+	return sum{hi, lo}
 }
 
 // leave notes where the curve was at its last reading, before it goes on to

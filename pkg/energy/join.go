@@ -1,9 +1,10 @@
 package energy
 
 import (
-	"container/heap"
 	"fmt"
 	"math"
+	"slices"
+	"sort"
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/stream"
@@ -74,8 +75,8 @@ type queue struct {
 	next   int64           // no event that is known starts before; never, once all are given
 	trace  *record.Header  // clock of the trace, nil before it is known
 	header *record.Header  // of the events being read
-	heap   startHeap
-	seq    int
+	held   []*record.Event // in the order of their starts, equal ones as they came, from given on
+	given  int
 	ended  bool
 }
 
@@ -91,15 +92,17 @@ func (q *queue) until(ns int64, a *Attributor) error {
 		if err := q.fill(); err != nil {
 			return err
 		}
-		if len(q.heap) == 0 {
+		if q.given == len(q.held) {
 			q.next = never
 			return nil
 		}
-		if q.next = q.heap[0].StartNS; q.next > ns {
+		e := q.held[q.given]
+		if q.next = e.StartNS; q.next > ns {
 			return nil
 		}
-		e := heap.Pop(&q.heap).(*queued)
-		if err := a.take(e.Event); err != nil {
+		q.held[q.given] = nil
+		q.given++
+		if err := a.take(*e); err != nil {
 			return err
 		}
 	}
@@ -107,7 +110,7 @@ func (q *queue) until(ns int64, a *Attributor) error {
 
 // fill reads events until enough are held.
 func (q *queue) fill() error {
-	for !q.ended && len(q.heap) < readAhead {
+	for !q.ended && len(q.held)-q.given < readAhead {
 		r, own := q.scan()
 		switch r := r.(type) {
 		case nil:
@@ -116,19 +119,35 @@ func (q *queue) fill() error {
 			h := *r
 			q.header = &h
 		case *record.Event:
-			e := &queued{*r, q.seq}
+			e := r
 			if !own {
-				e.Event = clone(r)
+				c := clone(r)
+				e = &c
 			}
 			e.Energy = nil
-			if err := q.place(&e.Event); err != nil {
+			if err := q.place(e); err != nil {
 				return err
 			}
-			heap.Push(&q.heap, e)
-			q.seq++
+			q.hold(e)
 		}
 	}
 	return nil
+}
+
+// hold puts an event in its place, which in most files is the last.
+func (q *queue) hold(e *record.Event) {
+	if q.given > readAhead {
+		q.held = slices.Delete(q.held, 0, q.given)
+		q.given = 0
+	}
+	q.held = append(q.held, e)
+	i := len(q.held) - 1
+	if i == q.given || q.held[i-1].StartNS <= e.StartNS {
+		return
+	}
+	at := q.given + sort.Search(i-q.given, func(k int) bool { return q.held[q.given+k].StartNS > e.StartNS })
+	copy(q.held[at+1:], q.held[at:i])
+	q.held[at] = e
 }
 
 // scan is the next record, nil at the end; own says that it may be kept.
@@ -163,29 +182,4 @@ func (q *queue) place(e *record.Event) error {
 		return &ClockError{q.trace.BootID, q.header.BootID}
 	}
 	return nil
-}
-
-// queued is an event and its place in the file, which decides between equals.
-type queued struct {
-	record.Event
-	seq int
-}
-
-type startHeap []*queued
-
-func (h startHeap) Len() int { return len(h) }
-func (h startHeap) Less(i, j int) bool {
-	if h[i].StartNS != h[j].StartNS {
-		return h[i].StartNS < h[j].StartNS
-	}
-	return h[i].seq < h[j].seq
-}
-func (h startHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *startHeap) Push(x any)   { *h = append(*h, x.(*queued)) }
-func (h *startHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return x
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -20,7 +21,8 @@ type arrowBatches struct {
 	of     *arrowMessages // the stream that wanted is about
 	wanted []wanted       // none: not to be read so
 	has    Has
-	piece  [32 << 10]byte
+	from   file  // that the stream is in, nil: none
+	size   int64 // of it, as it was
 }
 
 // wanted is a column that has a place in [Samples].
@@ -45,8 +47,8 @@ var hasOf = map[string]Has{
 	"power_w": HasPower, "power_instant_w": HasInstant, "power_average_w": HasAverage, "sm_clock_mhz": HasSMClock,
 }
 
-func newArrowBatches(in *bufio.Reader) batches {
-	return readAhead(&arrowBatches{arrowReader: newArrowReader(in).(*arrowReader)})
+func newArrowBatches(in *bufio.Reader, from file) batches {
+	return readAhead(&arrowBatches{arrowReader: newArrowReader(in).(*arrowReader), from: from})
 }
 
 func (d *arrowBatches) produce(b *filling) (err error) {
@@ -232,50 +234,75 @@ func (d *arrowBatches) direct(b *filling) (ok bool, err error) {
 	return true, nil
 }
 
+// skip passes over so many bytes, in a file without reading them.
 func (d *arrowBatches) skip(n int) error {
-	_, err := d.in.Discard(n)
-	return cutInside(err)
+	const worth = 64 << 10 // a seek takes about as long as to read that
+	held := d.in.Buffered()
+	if d.from == nil || n < held+worth {
+		_, err := d.in.Discard(n)
+		return cutInside(err)
+	}
+	if _, err := d.in.Discard(held); err != nil {
+		return err
+	}
+	at, err := d.from.Seek(int64(n-held), io.SeekCurrent)
+	if err != nil || at <= d.size {
+		return err
+	}
+	info, err := d.from.Stat()
+	if err != nil {
+		return err
+	}
+	if d.size = info.Size(); at > d.size { // where there is nothing to read, a seek goes all the same
+		return cutInside(io.ErrUnexpectedEOF)
+	}
+	return nil
 }
 
 // believed is how many values a batch may promise before any has come.
 const believed = 1 << 18
 
-// pieces reads a column of so many values of eight bytes.
-func (d *arrowBatches) pieces(values int, take func([]byte)) error {
-	for left := 8 * values; left > 0; {
-		b := d.piece[:min(left, len(d.piece))]
-		if _, err := io.ReadFull(d.in, b); err != nil {
-			return cutInside(err)
+// values reads so many values of a column into it, which grows with what comes.
+// Values are little-endian, eight bytes each.
+func values[T int64 | float64](d *arrowBatches, column []T, n int, bytesOf func([]T) []byte) ([]T, error) {
+	column = column[:0]
+	for len(column) < n {
+		k := len(column)
+		column = slices.Grow(column, min(n-k, max(believed, cap(column)-k)))
+		column = column[:min(n, cap(column))]
+		if _, err := io.ReadFull(d.in, bytesOf(column[k:])); err != nil {
+			return column[:k], cutInside(err)
 		}
-		take(b)
-		left -= len(b)
 	}
-	return nil
+	return column, nil
 }
 
-func (d *arrowBatches) wholes(to *[]int64, n int) error {
-	column := slices.Grow((*to)[:0], min(n, believed))
-	err := d.pieces(n, func(b []byte) {
-		column = slices.Grow(column, len(b)/8)
-		for ; len(b) >= 8; b = b[8:] {
-			column = append(column, int64(binary.LittleEndian.Uint64(b)))
+func (d *arrowBatches) wholes(to *[]int64, n int) (err error) {
+	*to, err = values(d, *to, n, arrow.Int64Traits.CastToBytes)
+	if bigEndian {
+		for i, v := range *to {
+			(*to)[i] = int64(bits.ReverseBytes64(uint64(v)))
 		}
-	})
-	*to = column
+	}
 	return err
 }
 
 // numbers says whether all numbers so far are ones that can stand in a record.
 func (d *arrowBatches) numbers(to *[]float64, n int, sound bool) (bool, error) {
-	column := slices.Grow((*to)[:0], min(n, believed))
-	err := d.pieces(n, func(b []byte) {
-		column = slices.Grow(column, len(b)/8)
-		for ; len(b) >= 8; b = b[8:] {
-			v := math.Float64frombits(binary.LittleEndian.Uint64(b))
-			sound = sound && finite(v)
-			column = append(column, v)
-		}
-	})
+	column, err := values(d, *to, n, arrow.Float64Traits.CastToBytes)
 	*to = column
-	return sound, err
+	if bigEndian {
+		for i, v := range column {
+			column[i] = math.Float64frombits(bits.ReverseBytes64(math.Float64bits(v)))
+		}
+	}
+	// The exponent of what is no number is all ones: one more, and the sign turns.
+	const exponent, one = 0x7ff << 52, 1 << 52
+	infinite := uint64(0)
+	for _, v := range column {
+		infinite |= math.Float64bits(v)&exponent + one
+	}
+	return sound && infinite>>63 == 0, err
 }
+
+var bigEndian = binary.NativeEndian.Uint16([]byte{0, 1}) == 1

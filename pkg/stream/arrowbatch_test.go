@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -88,5 +90,46 @@ func TestColumns(t *testing.T) {
 		if b := many.Batch(); len(b.Runs) != 1 || b.Samples.PowerInstantW != nil {
 			t.Error("a batch did not come as the columns that it is")
 		}
+	}
+}
+
+// TestColumnsOfAFile does so where a column that nobody wants is passed over in a
+// file, and where the file ends in it.
+func TestColumnsOfAFile(t *testing.T) {
+	t.Parallel()
+	const rows = 12_000
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "t_ns", Type: arrow.PrimitiveTypes.Int64}, {Name: "power_w", Type: arrow.PrimitiveTypes.Float64}, {Name: "temp_c", Type: arrow.PrimitiveTypes.Float64},
+	}, nil)
+	var out bytes.Buffer
+	w := ipc.NewWriter(&out, ipc.WithSchema(schema))
+	for n := range 2 {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		for i := range rows {
+			b.Field(0).(*array.Int64Builder).Append(int64(n*rows+i) * 1e8)
+			b.Field(1).(*array.Float64Builder).Append(300 + float64(i%100))
+			b.Field(2).(*array.Float64Builder).Append(50)
+		}
+		if err := w.Write(b.NewRecord()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "t.arrow")
+	for _, less := range []int{0, 4, 8, 9, 10_000, 8 * rows, 8*rows + 100, 2 * 8 * rows, 4 * 8 * rows} {
+		data := out.Bytes()[:out.Len()-less]
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		sameInBatches(t, data, func(io.Reader) io.Reader {
+			f, err := os.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = f.Close() })
+			return f
+		})
 	}
 }

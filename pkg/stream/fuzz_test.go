@@ -272,8 +272,8 @@ func FuzzSniff(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		drain(t, data)
-		_, a, errA := open(bytes.NewReader(data))
-		_, b, errB := open(&pieces{data})
+		_, _, a, errA := open(bytes.NewReader(data))
+		_, _, b, errB := open(&pieces{data})
 		if a != b || (errA == nil) != (errB == nil) {
 			t.Fatalf("whole: %v, %v; in pieces: %v, %v", a, errA, b, errB)
 		}

@@ -51,7 +51,7 @@ func (r *reader) Scan() bool {
 		return false
 	}
 	if r.dec == nil {
-		in, enc, err := open(r.src)
+		in, _, enc, err := open(r.src)
 		if err != nil {
 			return r.stop(err)
 		}
@@ -74,11 +74,11 @@ func (r *reader) ScanBatch() bool {
 		return false
 	}
 	if r.many == nil {
-		in, enc, err := open(r.src)
+		in, from, enc, err := open(r.src)
 		if err != nil {
 			return r.stop(err)
 		}
-		r.many = enc.batches(in)
+		r.many = enc.batches(in, from)
 	}
 	b, err := r.many.next()
 	if err != nil {

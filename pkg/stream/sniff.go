@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"joulepipe/pkg/record"
 )
@@ -34,33 +35,51 @@ const sniffSize = 4 << 10
 // encoding makes the readers of one Format.
 type encoding struct {
 	decoder func(*bufio.Reader) decoder
-	batches func(*bufio.Reader) batches
+	batches func(in *bufio.Reader, from file) batches
 }
 
 var (
 	ndjsonEncoding = &encoding{
 		func(in *bufio.Reader) decoder { return newNDJSONReader(in) },
-		func(in *bufio.Reader) batches { return newBlocks(in) },
+		func(in *bufio.Reader, _ file) batches { return newBlocks(in) },
 	}
 	arrowEncoding = &encoding{
 		func(in *bufio.Reader) decoder { return newArrowReader(in) },
-		func(in *bufio.Reader) batches { return newArrowBatches(in) },
+		func(in *bufio.Reader, from file) batches { return newArrowBatches(in, from) },
 	}
 	csvEncoding = &encoding{
 		func(in *bufio.Reader) decoder { return newCSVReader(in) },
-		func(in *bufio.Reader) batches { return newCSVBatches(in) },
+		func(in *bufio.Reader, _ file) batches { return newCSVBatches(in) },
 	}
 )
 
-// open finds out what r begins with. in is what is to be read.
-func open(r io.Reader) (in *bufio.Reader, enc *encoding, err error) {
-	in, err = decompress(bufio.NewReaderSize(r, 64<<10))
-	if err != nil {
-		return nil, enc, err
+// file is what an [os.File] has beyond a reader: places in it.
+type file interface {
+	io.Seeker
+	Stat() (fs.FileInfo, error)
+}
+
+// open finds out what r begins with. in is what is to be read; from is the file
+// that it comes from as it is, nil where there is none.
+func open(r io.Reader) (in *bufio.Reader, from file, enc *encoding, err error) {
+	plain := bufio.NewReaderSize(r, 64<<10)
+	if in, err = decompress(plain); err != nil {
+		return nil, nil, nil, err
 	}
+	if f, ok := r.(file); ok && in == plain {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			from = f
+		}
+	}
+	enc, err = sniff(in)
+	return in, from, enc, err
+}
+
+// sniff finds out what encoding a stream is in.
+func sniff(in *bufio.Reader) (*encoding, error) {
 	if b, _ := in.Peek(len(byteOrder)); bytes.Equal(b, byteOrder) {
 		if _, err := in.Discard(len(b)); err != nil {
-			return nil, enc, err
+			return nil, err
 		}
 	}
 	// Peek no further than is needed: a live stream may have no more yet.
@@ -68,7 +87,7 @@ func open(r io.Reader) (in *bufio.Reader, enc *encoding, err error) {
 	for ; at < sniffSize; at++ {
 		b, err := in.Peek(at + 1)
 		if len(b) <= at {
-			return nil, enc, err
+			return nil, err
 		}
 		if first = b[at]; skipSpace(b, at) == at {
 			break
@@ -76,27 +95,27 @@ func open(r io.Reader) (in *bufio.Reader, enc *encoding, err error) {
 	}
 	if first == magicArrow[0] {
 		if b, _ := in.Peek(len(magicArrow)); bytes.Equal(b, magicArrow) {
-			return in, arrowEncoding, nil
+			return arrowEncoding, nil
 		}
 	}
 	if first == '{' || at == sniffSize {
-		return in, ndjsonEncoding, nil
+		return ndjsonEncoding, nil
 	}
 	for _, s := range strangers {
 		if s.magic[0] != first {
 			continue
 		}
 		if b, _ := in.Peek(at + len(s.magic)); bytes.HasSuffix(b, []byte(s.magic)) {
-			return nil, enc, &record.SyntaxError{Line: 1, Msg: "this is " + s.what + ", not a stream", Hint: s.hint}
+			return nil, &record.SyntaxError{Line: 1, Msg: "this is " + s.what + ", not a stream", Hint: s.hint}
 		}
 	}
 	if (first < ' ' || first >= 0x7f) && first < 0xc0 {
 		b, _ := in.Peek(min(in.Buffered(), at+8))
-		return nil, enc, &record.SyntaxError{
+		return nil, &record.SyntaxError{
 			Line: 1,
 			Msg:  fmt.Sprintf("not a stream: begins with %q", b[at:]),
 			Hint: "NDJSON, CSV with column names, or an Arrow IPC stream, plain or compressed with zstd or gzip",
 		}
 	}
-	return in, csvEncoding, nil
+	return csvEncoding, nil
 }
