@@ -58,8 +58,9 @@ A summary takes the events of one phase, model and batch size for repetitions:
 their mean with its 95 % interval and, with --target, how many of them make that
 interval as narrow. Its regression tells a fixed part from what an input and an
 output token take, where events are of several lengths, and tests whether that
-form fits; a joule_curve does so over batch sizes. The phase request is the
-events of each request_id added up.`,
+form fits; a joule_curve does so over batch sizes. Where events differ in their
+field context each context has a summary of its own besides. The phase request
+is the events of each request_id added up.`,
 		Examples: `# what each phase of a run cost
 nvattrib --trace trace.ndjson --events events.ndjson --baseline baseline.json --sensor sensor.json
 # how many repetitions the means need to be good to 2 %

@@ -53,8 +53,8 @@ func (b *beat) locked(n int) bool {
 	return n >= minGroup && math.Hypot(b.cos, b.sin) > 0.9*float64(n)
 }
 
-// kind is what makes events alike: work of one name on as many tokens and
-// about as long.
+// kind is what makes events alike: work of one name on as many tokens, behind as
+// long a prompt, and about as long.
 type kind struct {
 	groupKey
 	input, output int64
@@ -62,7 +62,7 @@ type kind struct {
 }
 
 func kindOf(e *record.Event) kind {
-	return kind{groupKey{e.Phase, e.Model, e.BatchSize}, e.InputTokens.Or(0), e.OutputTokens.Or(0), int(math.Floor(math.Log2(e.Duration())))}
+	return kind{keyOf(e), e.InputTokens.Or(0), e.OutputTokens.Or(0), int(math.Floor(math.Log2(e.Duration())))}
 }
 
 // whole finds the segments that are exactly one event.
@@ -357,7 +357,12 @@ func (a *Attributor) pool() {
 			continue
 		}
 		for k, m := range b.power.group.means {
-			of[k.groupKey] = append(of[k.groupKey], m)
+			all := k.groupKey
+			all.context = record.Opt[int64]{}
+			of[all] = append(of[all], m)
+			if k.context.OK {
+				of[k.groupKey] = append(of[k.groupKey], m)
+			}
 		}
 	}
 	for key, pools := range of {

@@ -108,6 +108,6 @@ func (q *request) event(decode *record.Event) *record.Event {
 	}
 	return &record.Event{
 		Phase: phaseRequest, EndNS: q.lengthNS, Model: decode.Model, BatchSize: decode.BatchSize,
-		InputTokens: record.Some(q.input), OutputTokens: decode.OutputTokens, Energy: energy,
+		InputTokens: record.Some(q.input), OutputTokens: decode.OutputTokens, Energy: energy, Extra: decode.Extra,
 	}
 }

@@ -3,6 +3,7 @@ package energy
 import (
 	"fmt"
 	"math"
+	"strconv"
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/stats"
@@ -12,6 +13,24 @@ import (
 type groupKey struct {
 	phase, model string
 	batch        record.Opt[int64]
+	context      record.Opt[int64] // absent: of all contexts
+}
+
+// keyOf is the narrowest group of an event.
+func keyOf(e *record.Event) groupKey { return groupKey{e.Phase, e.Model, e.BatchSize, contextOf(e)} }
+
+// contextOf is how many tokens each of an event's prompts has, as a further field
+// of the event tells: of a decode they are no input.
+func contextOf(e *record.Event) (n record.Opt[int64]) {
+	for _, f := range e.Extra {
+		if f.Name != "context" {
+			continue
+		}
+		if v, err := strconv.ParseInt(string(f.Value), 10, 64); err == nil && v > 0 {
+			return record.Some(v)
+		}
+	}
+	return n
 }
 
 // group gathers the events of one key: its repetitions.
@@ -31,6 +50,8 @@ type group struct {
 	designs    designs
 	out        int64 // output tokens of all events
 	outSeconds float64
+	contexts   []*group // its events by their contexts
+	without    bool     // some have none
 }
 
 // moments are running means of two quantities and the sums of their products
@@ -60,39 +81,60 @@ type tally struct {
 // maxGroups bounds the summaries: phases and models come from the input.
 const maxGroups = 1 << 16
 
-// group is the group of an event, nil when there are too many.
-func (t *tally) group(e *record.Event, method string) *group {
-	key := groupKey{e.Phase, e.Model, e.BatchSize}
-	g := t.of[key]
-	if g == nil && len(t.order) < maxGroups {
-		g = &group{Summary: record.Summary{
-			Phase: e.Phase, Model: e.Model, BatchSize: e.BatchSize, Method: method,
-			Quality: map[string]int{}, Tier: map[string]int{},
-		}}
-		if t.of == nil {
-			t.of = map[groupKey]*group{}
-		}
-		t.of[key] = g
+// group is the group of a key, nil when there are too many.
+func (t *tally) group(key groupKey, method string) (g *group, made bool) {
+	g = t.of[key]
+	if g != nil || len(t.of) == maxGroups {
+		return g, false
+	}
+	g = &group{Summary: record.Summary{
+		Phase: key.phase, Model: key.model, BatchSize: key.batch, Context: key.context, Method: method,
+		Quality: map[string]int{}, Tier: map[string]int{},
+	}}
+	if t.of == nil {
+		t.of = map[groupKey]*group{}
+	}
+	t.of[key] = g
+	return g, true
+}
+
+// add takes an event in. held is how many designs there are in all groups.
+func (t *tally) add(e *record.Event, systematic float64, method string, held *int) {
+	own := keyOf(e)
+	of := own
+	of.context = record.Opt[int64]{}
+	g, made := t.group(of, method)
+	if g == nil {
+		return
+	}
+	if made {
 		t.order = append(t.order, g)
 	}
-	return g
+	g.add(e, systematic, held)
+	if !own.context.OK {
+		g.without = true
+		return
+	}
+	if c, made := t.group(own, method); c != nil {
+		if made {
+			g.contexts = append(g.contexts, c)
+		}
+		c.add(e, systematic, held)
+	}
 }
 
 // account adds a finished event to its group, and to its request. systematicJ
 // is one standard deviation of the part of its uncertainty that all events of a
 // kind share, so that repeating them does not take it away.
 func (a *Attributor) account(e *record.Event, systematicJ float64) {
-	a.groups.group(e, a.opts.Method).add(e, systematicJ, &a.requests.designs)
+	a.groups.add(e, systematicJ, a.opts.Method, &a.requests.designs)
 	if whole, shared := a.requests.add(e, systematicJ); whole != nil {
-		a.requests.groups.group(whole, a.opts.Method).add(whole, shared, &a.requests.designs)
+		a.requests.groups.add(whole, shared, a.opts.Method, &a.requests.designs)
 	}
 }
 
 // add takes in an event. held is how many designs there are in all groups.
 func (g *group) add(e *record.Event, systematic float64, held *int) {
-	if g == nil {
-		return
-	}
 	d := e.Duration()
 	g.Events++
 	g.DurationS += d
@@ -184,7 +226,8 @@ func repetitions(sd, systematic, wanted float64) (n int64, ok bool) {
 // Summaries are the figures of each phase, model and batch size, in the order
 // of their first event's end; then of requests that were put together from
 // their parts, where the input has none of its own; then of each phase and
-// model over its batch sizes. Means are over the events that have energy.
+// model over its batch sizes. Events of several contexts have a summary for each
+// context behind that of all. Means are over the events that have energy.
 func (a *Attributor) Summaries() []*record.Summary {
 	groups := a.groups.order
 	own := false
@@ -197,6 +240,11 @@ func (a *Attributor) Summaries() []*record.Summary {
 	var out []*record.Summary
 	for _, g := range groups {
 		out = append(out, g.summary(a.opts.Target))
+		if len(g.contexts) > 1 || g.without {
+			for _, c := range g.contexts {
+				out = append(out, c.summary(a.opts.Target))
+			}
+		}
 	}
 	return append(out, curves(groups)...)
 }

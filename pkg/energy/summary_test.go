@@ -1,6 +1,7 @@
 package energy
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -14,6 +15,7 @@ type repetition struct {
 	phase, request string
 	batch          int64
 	input, output  int64
+	context        string // the further field
 	joules         float64
 	ci, systematic float64 // J; no interval where ci is 0
 }
@@ -40,6 +42,9 @@ func nameOf(s *record.Summary) string {
 	if b, ok := s.BatchSize.Get(); ok {
 		name += "/" + string(rune('0'+b))
 	}
+	if n, ok := s.Context.Get(); ok {
+		name += fmt.Sprintf("@%d", n)
+	}
 	return name
 }
 
@@ -59,6 +64,9 @@ func (r repetition) event() *record.Event {
 	}
 	if r.ci > 0 {
 		e.Energy.CI95J = some(r.ci)
+	}
+	if r.context != "" {
+		e.Extra = []record.Field{{Name: "dtype", Value: []byte(`"bf16"`)}, {Name: "context", Value: []byte(r.context)}}
 	}
 	return e
 }
@@ -245,5 +253,53 @@ func TestSummaryCoverage(t *testing.T) {
 				t.Errorf("%s: mean %d, per token %d of %d", c.name, mean, perToken, seeds)
 			}
 		}
+	}
+}
+
+// Events of several contexts have a summary for each, requests as well; of one
+// context alone there is nothing to tell apart.
+func TestSummaryContexts(t *testing.T) {
+	t.Parallel()
+	s := summaries(t, Options{},
+		repetition{phase: "decode", batch: 1, output: 10, context: "512", joules: 10},
+		repetition{phase: "decode", batch: 1, output: 10, context: "512", joules: 14},
+		repetition{phase: "decode", batch: 1, output: 10, context: "2048", joules: 20},
+		repetition{phase: "decode", batch: 2, output: 10, context: "512", joules: 30},
+		repetition{phase: "idle", joules: 1},
+		repetition{phase: "idle", context: "512", joules: 2},
+		repetition{phase: "bad", context: `"long"`, joules: 2},
+		repetition{phase: "bad", context: "-1", joules: 2},
+		repetition{phase: "prefill", request: "a", input: 5, context: "512", joules: 3},
+		repetition{phase: "decode", request: "a", batch: 4, output: 5, context: "512", joules: 4},
+		repetition{phase: "prefill", request: "b", input: 5, context: "1024", joules: 5},
+		repetition{phase: "decode", request: "b", batch: 4, output: 5, context: "1024", joules: 6},
+	)
+	for name, mean := range map[string]float64{
+		"decode/1": 44. / 3, "decode/1@512": 12, "decode/1@2048": 20, "decode/2": 30, "idle": 1.5, "idle@512": 2, "bad": 2,
+		"prefill": 4, "prefill@512": 3, "prefill@1024": 5, "decode/4": 5, "decode/4@512": 4, "decode/4@1024": 6,
+		"request/4": 9, "request/4@512": 7, "request/4@1024": 11,
+	} {
+		if s[name] == nil {
+			t.Errorf("no summary %s", name)
+			continue
+		}
+		want(t, name, s[name].EnergyMeanJ, mean, 1e-12)
+		delete(s, name)
+	}
+	for name := range s {
+		if !strings.Contains(name, "batch_size") {
+			t.Errorf("a summary %s", name)
+		}
+	}
+}
+
+// Decodes behind prompts of different lengths are not drawn towards each other.
+func TestKindContext(t *testing.T) {
+	t.Parallel()
+	short := repetition{phase: "decode", batch: 1, output: 10, context: "512"}.event()
+	again := repetition{phase: "decode", batch: 1, output: 10, context: "512", joules: 5}.event()
+	long := repetition{phase: "decode", batch: 1, output: 10, context: "2048"}.event()
+	if kindOf(short) == kindOf(long) || kindOf(short) != kindOf(again) {
+		t.Errorf("%v, %v", kindOf(short), kindOf(long))
 	}
 }

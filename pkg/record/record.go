@@ -235,7 +235,8 @@ type Summary struct {
 	Phase             string         `json:"phase"`
 	Model             string         `json:"model,omitempty"`
 	BatchSize         Opt[int64]     `json:"batch_size,omitzero"`
-	Over              string         `json:"over,omitempty"` // "batch_size": over all of them, beside the summaries of each
+	Context           Opt[int64]     `json:"context,omitzero"` // of the events with prompts of so many tokens alone, beside the summary of all
+	Over              string         `json:"over,omitempty"`   // "batch_size": over all of them, beside the summaries of each
 	Method            string         `json:"method"`
 	Events            int            `json:"events"`
 	WithEnergy        int            `json:"events_with_energy"`

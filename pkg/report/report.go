@@ -262,10 +262,11 @@ func (r *Run) readEvents(dir fs.FS, trace *record.Header) {
 			r.Events = append(r.Events, e)
 			r.contexts = append(r.contexts, contextOf(rec))
 		case *record.Summary:
-			if rec.Over == "" { // what is over all batches has no joules of its own
-				r.Summaries = append(r.Summaries, *rec)
-			} else {
+			switch {
+			case rec.Over != "": // what is over all batches has no joules of its own
 				r.Overall = append(r.Overall, *rec)
+			case !rec.Context.OK: // that of all contexts has those of one in it
+				r.Summaries = append(r.Summaries, *rec)
 			}
 		case *record.Agreement:
 			r.Agreements = append(r.Agreements, *rec)

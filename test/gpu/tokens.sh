@@ -42,10 +42,8 @@ else
     -o "$out/baseline.json" || echo "nvbaseline: exit $?"
 fi
 for run in few many; do
-  # Summaries are of a model's requests; those of another context are another model's here.
-  sed 's/"model":"\([^"]*\)",\(.*"context":\([0-9]*\)\)/"model":"\1 \3",\2/' "$out/$run.events.ndjson" |
-    nvattrib --trace "$out/$run.trace.ndjson.zst" --events - --baseline "$out/baseline.json" \
-      --sensor "$sensor" --target 2% -o "$out/$run.joules.ndjson" || echo "nvattrib: exit $?"
+  nvattrib --trace "$out/$run.trace.ndjson.zst" --events "$out/$run.events.ndjson" --baseline "$out/baseline.json" \
+    --sensor "$sensor" --target 2% -o "$out/$run.joules.ndjson" || echo "nvattrib: exit $?"
 done
 
 python3 - "$out" <<'PY'
@@ -56,9 +54,9 @@ for run in ("few", "many"):
     for line in open(f"{out}/{run}.joules.ndjson"):
         r = json.loads(line)
         if r["record"] == "event" and r.get("phase") in ("prefill", "decode") and r.get("energy_joules") and r.get("ci95_joules"):
-            single.setdefault((r["phase"], int(r["model"].split()[-1])), []).append((r["ci95_joules"] / r["energy_joules"] * 100, r["energy_tier"]))
-        if r["record"] == "summary" and r["phase"] in ("prefill", "decode") and "joules_per_token" in r and "over" not in r:
-            rows.setdefault((r["phase"], int(r["model"].split()[-1])), {})[run] = r
+            single.setdefault((r["phase"], r["context"]), []).append((r["ci95_joules"] / r["energy_joules"] * 100, r["energy_tier"]))
+        if r["record"] == "summary" and r["phase"] in ("prefill", "decode") and "joules_per_token" in r and "context" in r:
+            rows.setdefault((r["phase"], r["context"]), {})[run] = r
         if r["record"] == "agreement":
             print(run, "agreement:", {k: r[k] for k in ("channel", "ratio", "ratio_ci95", "verdict", "mismatch_c_s", "mismatch_epsilon") if k in r})
 print("\n== J/token with half-widths of 95 % intervals, from few requests and from ten times as many; what a single event's is, in the middle; tiers of the many")
