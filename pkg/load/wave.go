@@ -396,6 +396,7 @@ type worker struct {
 	done   int      // launches that are, since Begin
 	last   int64    // when the last of them was, as far as is known
 	asked  int64    // when it was last asked which are
+	late   int64    // what a sleep is late by, ns
 	failed error    // of the queue
 	start  atomic.Int64
 	alive  atomic.Int64  // when the GPU, which has work, last was seen to go on; 0: it has none
@@ -430,7 +431,7 @@ func (w *worker) play(ctx context.Context, plan Plan, at int64) error {
 		w.costs = []Cost{{Time: time.Millisecond}} // there is no load to put
 	}
 	w.depth = min(max(int((ahead+w.costs[w.usual].Time/2)/max(w.costs[w.usual].Time, 1)), 2), 8)
-	w.scale = 1
+	w.scale, w.late = 1, int64(60*time.Microsecond)
 	return w.Do(func() error {
 		for s := range plan {
 			end := at + int64(s.Duration)
@@ -617,19 +618,28 @@ func (w *worker) look() bool {
 	if over == 0 {
 		return true
 	}
+	begun := max(w.last, w.flight[0].put)
 	if f := w.flight[0]; over == 1 {
 		// Since it was last asked, so this is how fast the GPU is now: its clocks fall
 		// and rise. When exactly is what it should be, as far as that allows it.
-		begun := max(w.last, f.put)
-		w.last = min(max(begun+w.took(f.size), asked), now)
-		ratio := float64(w.last-begun) / float64(w.costs[f.size].Time)
-		w.scale += (min(max(ratio, 0.25), 4) - w.scale) / 8
+		if w.last = min(begun+w.took(f.size), now); w.last < asked {
+			w.last = asked + (now-asked)/2
+		}
+		w.pace(float64(w.last-begun) / float64(w.costs[f.size].Time))
 	} else {
-		// Seen late, for this process was held up: when it was can only be
-		// reckoned.
+		// Seen late, for this process was held up or thinks that the GPU is slower:
+		// when it was can only be reckoned.
+		var cost time.Duration
 		for _, f := range w.flight[:over] {
+			cost += w.costs[f.size].Time
 			w.last = min(max(w.last, f.put)+w.took(f.size), now)
 		}
+		w.pace(min(w.scale, float64(now-begun)/float64(cost)))
+	}
+	if asked <= begun {
+		// It was over when it was first asked, and perhaps long before: from who
+		// asks in time it is heard when that was too early.
+		w.scale *= 0.995
 	}
 	w.flight = slices.Delete(w.flight, 0, over)
 	w.done = n
@@ -637,19 +647,23 @@ func (w *worker) look() bool {
 	return true
 }
 
+// pace notes how long a launch took, in times of its cost.
+func (w *worker) pace(ratio float64) { w.scale += (min(max(ratio, 0.25), 4) - w.scale) / 8 }
+
 // nap sleeps until the oldest launch should be over; not so long where no others
 // follow, for the event ends when the last one is seen to have.
 func (w *worker) nap(ending bool) {
-	const wake = 60 * time.Microsecond // what a sleep is late by
 	now := w.clock.Now()
 	took := w.took(w.flight[0].size)
-	due := max(w.last, w.flight[0].put) + took - int64(wake)
+	due := max(w.last, w.flight[0].put) + took - w.late
 	if ending {
 		due -= took / 2
 	}
 	// One that is late is asked after less and less often.
 	again := min(max((now-due)/8, int64(20*time.Microsecond)), int64(5*time.Millisecond))
-	w.clock.SleepUntil(max(due, now+again))
+	due = max(due, now+again)
+	w.clock.SleepUntil(due)
+	w.late += (min(max(w.clock.Now()-due, 0), int64(ahead)/2) - w.late) / 8
 }
 
 // Calibration is how long a launch of the usual size took on a GPU before the load,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -35,7 +36,8 @@ func (b bubble) SleepUntil(ns int64) {
 type engine struct {
 	clock clock.Clock
 	costs []Cost
-	speed float64 // in times of what the costs say; 0 is 1
+	speed float64                // in times of what the costs say; 0 is 1
+	pace  func(ns int64) float64 // the same, where it changes
 
 	mu       sync.Mutex
 	launches []launched // all of them
@@ -77,6 +79,9 @@ func (e *engine) Put(size int) error {
 	d := e.costs[size].Time
 	if e.speed > 0 {
 		d = time.Duration(float64(d) / e.speed)
+	}
+	if e.pace != nil {
+		d = time.Duration(float64(d) / e.pace(from))
 	}
 	until := from + int64(d)
 	if n+1 == e.hang {
@@ -445,6 +450,34 @@ func TestRigOfSeveral(t *testing.T) {
 			t.Errorf("%d launches of %d and %d", launches, len(fast.launches), len(slow.launches))
 		}
 	})
+}
+
+// A GPU whose clocks fall and rise again always has work, though sleeps are late.
+func TestRigKeepsUp(t *testing.T) {
+	t.Parallel()
+	for _, late := range []int{20, 80, 300} { // µs, at least
+		synctest.Test(t, func(t *testing.T) {
+			dice := rand.New(rand.NewPCG(1, 2))
+			c := bubble{epoch: time.Now(), held: func(int64) time.Duration { return time.Duration(late+dice.IntN(late)) * time.Microsecond }}
+			gpu := &engine{pace: func(ns int64) float64 {
+				if at := time.Duration(ns-1e9) % time.Second; at > 300*time.Millisecond && at < 500*time.Millisecond {
+					return 0.6
+				}
+				return 1.1
+			}}
+			events, _, _, err := on(t, t.Context(), Rig{}, c, Steady{Duration: 2 * time.Second, Level: FP32.Level(1), Event: record.Event{ID: "soak"}}.Plan(), gpu)
+			if err != nil || len(events) != 1 || len(gpu.launches) < 2000 {
+				t.Fatalf("%v, %d events, %d launches", err, len(events), len(gpu.launches))
+			}
+			idle := int64(0)
+			for i, l := range gpu.launches[1:] {
+				idle += l.from - gpu.launches[i].until
+			}
+			if gap := field(events[0], "load_gap_s"); gap != "" || idle > int64(2*time.Millisecond) {
+				t.Errorf("sleeps are %d µs late: nothing to do for %v of 2 s, and a gap of %q is told", late, time.Duration(idle), gap)
+			}
+		})
+	}
 }
 
 // A process that is held up says for how long the GPU had nothing to do, and what

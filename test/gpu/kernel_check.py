@@ -123,7 +123,7 @@ def check(name, got, want, limit):
     error = ((got - want).norm() / want.norm()).item() if len(want) == len(got) else math.nan
     if torch.equal(got, want):
         error = 0.0
-    good = error <= limit + step / want.norm().item()
+    good = error <= limit or bool((got - want).norm() <= limit * want.norm() + step)
     failures += not good
     print(f"{name:58}{error:11.2e}{limit:11.2e}  {'' if good else 'WRONG'}", flush=True)
 
