@@ -43,8 +43,8 @@ const (
 // the power as boards of their kind do. What one shows that does not is worth
 // nothing: another shape fits it better, but which of many is not told by a
 // few edges.
-func (r *reconstruction) recognise() {
-	if r.learner.batches&(r.learner.batches+1) != 0 { // this batch is not looked at
+func (r *solution) recognise() {
+	if !r.learner.looks() {
 		r.disown()
 		return
 	}
@@ -90,7 +90,7 @@ func (r *reconstruction) recognise() {
 
 // disown leaves readings that follow the power in some unknown way out of the
 // held patches.
-func (r *reconstruction) disown() {
+func (r *solution) disown() {
 	if r.strangers("") == "" {
 		return
 	}
@@ -101,25 +101,25 @@ func (r *reconstruction) disown() {
 }
 
 // take takes a channel's readings for means over a window from now on.
-func (r *reconstruction) take(c int, window float64) {
+func (r *solution) take(c int, window float64) {
 	t := r.tracks[c]
 	if t.response.window == window {
 		return
 	}
 	t.response.window = window
-	for _, p := range r.held {
+	each(r.held, func(s *solver, p *patch, _ int) {
 		for i := range p.rows {
 			if int(p.rows[i].channel) == c {
 				p.rows[i].window = window
 			}
 		}
-		p.weigh(p.chains)
-	}
+		s.weigh(p)
+	})
 }
 
 // strangers is why readings that there are were left out, or else the reason
 // given.
-func (r *reconstruction) strangers(why string) string {
+func (r *solution) strangers(why string) string {
 	for _, t := range r.tracks {
 		if t.alien != "" {
 			return t.alien
@@ -160,7 +160,7 @@ func shape(some []*patch, c int, window, tau, lag float64) (sum float64) {
 			p.rows[j].window = window
 		}
 		p.chains[c].tau, p.chains[c].lag = tau, lag
-		p.weigh(p.chains)
+		s.weigh(p)
 		parts[i] = math.Inf(1)
 		if l, ok := s.solve(p, p.noise, true, true); ok {
 			parts[i] = l

@@ -269,7 +269,7 @@ func (a *Attributor) Observe(r record.Record) error {
 		b.power.observe(r)
 		b.power.advance(false)
 		if b.power.heldEdges >= maxHeld {
-			b.power.release(finished)
+			b.power.release(finished, false)
 		}
 	}
 	if ns, _ := r.When(); ns > a.now || !a.started {
@@ -381,7 +381,7 @@ func (a *Attributor) Finish() error {
 		}
 		if b.power != nil {
 			b.power.advance(true)
-			b.power.release(finished)
+			b.power.release(finished, true)
 		}
 	}
 	if err := a.hand(true); err != nil {

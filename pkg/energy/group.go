@@ -25,8 +25,6 @@ type pool struct {
 // minGroup is how many events make a kind: below it a spread is not to be had.
 const minGroup = 6
 
-func (g *groups) init() { g.means = map[kind]*pool{} }
-
 // kin is the events of one kind in a batch.
 type kin struct {
 	key      kind
@@ -356,7 +354,7 @@ func (a *Attributor) pool() {
 		if b.power == nil {
 			continue
 		}
-		for k, m := range b.power.group.means {
+		for k, m := range b.power.solution.group.means {
 			of[k.groupKey] = append(of[k.groupKey], m)
 		}
 	}

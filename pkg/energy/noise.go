@@ -72,14 +72,17 @@ func (p *patch) work() work {
 	return work{e.Phase, e.Model}
 }
 
+// looks says that the next batch is one that is looked at: the first, the
+// second, the fourth and so on, for neither noise nor channels change much.
+func (l *learner) looks() bool { return l.batches&(l.batches+1) == 0 }
+
 // learn gives patches their noise: that of their kind of work where it is
-// known. It looks at the first batch, the second, the fourth and so on, for
-// noise does not change much.
+// known.
 func (l *learner) learn(held []*patch) {
-	l.batches++
-	if l.batches&(l.batches-1) == 0 {
+	if l.looks() {
 		l.look(held)
 	}
+	l.batches++
 	for _, p := range held {
 		jump := p.noise.jump
 		if own, ok := l.kinds[p.work()]; ok {

@@ -80,26 +80,51 @@ type chain struct {
 	tau, lag float64 // s
 }
 
-// share is how much of a step of power at 0 a mean over a window that ends at
-// age shows, and how fast that grows, 1/s.
-func (c chain) share(age, window float64) (share, slope float64) {
-	age -= c.lag
-	until, risen := c.ramp(age)
-	from, before := c.ramp(age - window)
-	return (until - from) / window, (risen - before) / window
+// steps walks from one step of power to the next, forwards in time, and says
+// how much of each a reading shows.
+type steps struct {
+	chain
+	window   float64
+	per      float64 // 1/window
+	rate     float64 // 1/tau; 0: none
+	now, old float64 // what is left of the approach to the step at the window's end, and at its beginning; 0: all is over
 }
 
-// ramp is the approach to a step x after it, and its integral until then.
-func (c chain) ramp(x float64) (integral, risen float64) {
+func (c chain) over(window float64) steps {
+	s := steps{chain: c, window: window, per: 1 / window}
+	if c.tau >= 1e-9 {
+		s.rate = 1 / c.tau
+	}
+	return s
+}
+
+// share is how much of a step of power the reading shows that comes age later,
+// and how fast that grows, 1/s. ages fall from one call to the next; growth is
+// exp(rate·d) for the d by which this one is less than that before.
+func (s *steps) share(age, growth float64) (share, slope float64) {
+	age -= s.lag
+	until, risen := s.ramp(age, growth, &s.now)
+	if age <= s.window {
+		return until * s.per, risen * s.per
+	}
+	from, before := s.ramp(age-s.window, growth, &s.old)
+	return (until - from) * s.per, (risen - before) * s.per
+}
+
+// ramp is the approach to a step x after it, and its integral until then. left
+// is what is left of it, kept from one call to the next.
+func (s *steps) ramp(x, growth float64, left *float64) (integral, risen float64) {
 	switch {
 	case x <= 0:
 		return 0, 0
-	case c.tau < 1e-9 || x > 40*c.tau:
-		return x - c.tau, 1
+	case s.rate == 0 || x > 40*s.tau:
+		return x - s.tau, 1
+	case *left == 0:
+		*left = math.Exp(-x * s.rate)
 	default:
-		left := math.Expm1(-x / c.tau)
-		return x + c.tau*left, -left
+		*left *= growth
 	}
+	return x - s.tau + s.tau**left, 1 - *left
 }
 
 // memory is how long before a reading power matters to it.
@@ -118,12 +143,12 @@ const (
 )
 
 // weigh finds what each cell adds to each row.
-func (p *patch) weigh(chains []chain) {
+func (s *solver) weigh(p *patch) {
 	n := len(p.ends) - 1
 	size := 0
 	for i := range p.rows {
 		r := &p.rows[i]
-		c := chains[r.channel]
+		c := p.chains[r.channel]
 		lo := sort.SearchFloat64s(p.ends, r.at-c.memory(r.window)) - 1
 		hi := sort.SearchFloat64s(p.ends, r.at-c.lag+1e-4)
 		hi = min(max(hi, 1), n)
@@ -134,20 +159,43 @@ func (p *patch) weigh(chains []chain) {
 		p.store = make([]float64, size)
 	}
 	store := p.store[:size]
+	tau := math.Inf(1) // that growth is for
 	for i := range p.rows {
 		r := &p.rows[i]
-		c := chains[r.channel]
+		c := p.chains[r.channel]
+		steps := c.over(r.window)
+		if c.tau != tau {
+			tau = c.tau
+			s.grow(p.ends, steps.rate)
+		}
 		k := r.last - r.first
 		r.weights, r.slope, store = store[:k:k], store[k:2*k:2*k], store[2*k:]
 		before, rising := 1.0, 0.0 // what lies before the first is as the first
 		for j := range k {
 			after, slope := 0.0, 0.0
 			if e := r.first + j + 1; e < n { // what lies after the last is as the last
-				after, slope = c.share(r.at-p.ends[e], r.window)
+				after, slope = steps.share(r.at-p.ends[e], s.growth[e])
 			}
 			r.weights[j], r.slope[j] = before-after, rising-slope
 			before, rising = after, slope
 		}
+	}
+}
+
+// grow finds by how much what is left of a step is more when it began at a
+// cell's beginning than at that of the cell before.
+func (s *solver) grow(ends []float64, rate float64) {
+	s.growth = resize(s.growth, len(ends))
+	if rate == 0 {
+		return
+	}
+	width, growth := 0.0, 1.0
+	for e := 1; e < len(ends); e++ {
+		// Neighbours are often as wide as each other.
+		if d := ends[e] - ends[e-1]; math.Abs(d-width) > 1e-12 {
+			width, growth = d, math.Exp(min(d*rate, 40))
+		}
+		s.growth[e] = growth
 	}
 }
 
@@ -159,6 +207,7 @@ type solver struct {
 	sum, u  []float64 // the counter's sum, over cells, and the solution for it
 	sumVar  float64   // 0: there is none
 	weights []float64 // of rows: 1/variance
+	growth  []float64 // of cells, for weigh
 }
 
 // solve finds the power of each cell and -2 log of the readings' likelihood

@@ -36,7 +36,8 @@ type track struct {
 	work    blocks
 	quiet   bool // no event is going on, nor was one lately
 	rest    blocks
-	restVar float64 // W²: rest's variance when the batch was taken up
+	restVar float64 // W²: rest's variance when the batch was full
+	workVar float64 // W²: work's
 }
 
 // blocks are means of updates in a row while no event goes on, and how far each
@@ -88,7 +89,7 @@ func (b *blocks) variance() float64 {
 // shows from one block of readings to the next: what happens in less than a
 // block is not what a gap of many readings has to be told by.
 func (t *track) walk() float64 {
-	apart := 2 * t.work.variance() / blockOf // W², of two neighbours
+	apart := 2 * t.workVar / blockOf // W², of two neighbours
 	return 1.5 * apart / (blockOf * t.spacing / 1e9)
 }
 

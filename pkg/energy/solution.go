@@ -1,0 +1,419 @@
+package energy
+
+import (
+	"math"
+	"slices"
+)
+
+// A solution gives events their shares of the patches of one GPU, batch by
+// batch. It works while the next batch is built, and for that has the tracks
+// as they were when its batch was full, and nothing else that changes
+// meanwhile. What it comes to is taken when the next batch is full: at
+// the same record of the trace each time, so that what comes out does not depend
+// on how fast either was.
+type solution struct {
+	tracks []*track // without their updates
+	held   []*patch
+	done   chan struct{} // closed when all is solved; nil where nothing is going on
+
+	active   []*share // events that have begun and not ended in the patches so far
+	group    groups
+	learner  learner
+	ended    []*share // in this batch
+	restless bool     // power moves where no event is going on
+	disagree bool     // the witnesses
+}
+
+// release has the held patches solved, and takes what became of those before. At
+// the end it waits for these, too.
+func (r *reconstruction) release(finish func(*share), end bool) {
+	r.collect(finish)
+	if len(r.held) == 0 {
+		return
+	}
+	s := r.solution
+	verdict := r.agreement()
+	s.disagree = verdict.Verdict == Disagree
+	if refuted(verdict) {
+		const counter = 1
+		for _, p := range r.held {
+			p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return x.channel == counter })
+		}
+	}
+	for _, t := range r.tracks {
+		t.restVar, t.workVar = t.rest.variance(), t.work.variance()
+	}
+	s.held, r.held, r.heldEdges = r.held, s.held[:0], 0
+	if end || s.learner.looks() {
+		// What is found about the channels matters to the patches to come.
+		s.tracks = r.tracks
+		s.solve()
+		s.done = make(chan struct{})
+		close(s.done)
+		r.collect(finish)
+		return
+	}
+	s.tracks = nil
+	for _, t := range r.tracks {
+		still := *t
+		still.updates = nil
+		s.tracks = append(s.tracks, &still)
+	}
+	s.done = make(chan struct{})
+	go func() {
+		defer close(s.done)
+		s.solve()
+	}()
+}
+
+// collect waits for the batch that is being solved.
+func (r *reconstruction) collect(finish func(*share)) {
+	s := r.solution
+	if s.done == nil {
+		return
+	}
+	<-s.done
+	s.done = nil
+	r.restless, r.disagree = s.restless, s.disagree
+	for _, e := range s.ended {
+		finish(e)
+	}
+	clear(s.ended)
+	s.ended = s.ended[:0]
+	r.spare = append(r.spare, s.held...)
+	clear(s.held)
+	s.held = s.held[:0]
+}
+
+// solve solves the batch.
+func (r *solution) solve() {
+	r.occupy()
+	each(r.held, func(s *solver, p *patch, _ int) {
+		s.weigh(p)
+		p.noise = prior
+		p.noise.jump = p.step()
+		s.solve(p, p.noise, true, false)
+	})
+	r.recognise()
+	r.align()
+	r.learner.learn(r.held)
+	for _, p := range r.held {
+		p.memory = r.memory(p)
+	}
+	each(r.held, func(s *solver, p *patch, _ int) {
+		if _, ok := s.solve(p, p.noise, false, false); ok {
+			p.scale *= p.memory
+			s.settle(p)
+		} else {
+			p.failed = true
+		}
+	})
+	r.group.shrink(r.held, r.tracks)
+	for _, p := range r.held {
+		r.give(p)
+	}
+}
+
+// memory is how much more a patch's noise is, as a variance, for the memory
+// that the noise of its readings has.
+func (r *solution) memory(p *patch) float64 {
+	if len(p.rows) == 0 {
+		return 1
+	}
+	c := p.rows[0].channel
+	t := r.tracks[c]
+	more := t.restVar / (p.noise.sd[c] * p.noise.sd[c])
+	// No sensor's noise is like that: work was done that no event tells of.
+	if most := mostMemory * math.Max(1, t.response.window/t.response.update); more > most {
+		r.restless, more = true, most
+	}
+	return math.Max(1, more)
+}
+
+// mostMemory is how much more the noise of a mean of readings may be for its
+// memory, as a variance; for readings that are means over many updates, which
+// have most of themselves in common, so many times more.
+const mostMemory = 25
+
+// align finds how much later or earlier than thought each channel is against
+// the events' edges, as far as their steps of power tell: one delay for all.
+func (r *solution) align() {
+	if !r.learner.looks() {
+		return
+	}
+	var some []*patch
+	for i := 0; i < len(r.held); i += 1 + len(r.held)/64 {
+		if len(r.held[i].rows) > 0 {
+			some = append(some, r.held[i])
+		}
+	}
+	if len(some) < fewPatches {
+		return
+	}
+	var found [channels]float64
+	var known [channels]float64 // 1/s², before
+	for c := range r.tracks {
+		for _, p := range some {
+			if p.blind[c] > 0 {
+				known[c] = 1 / (p.blind[c] * p.blind[c])
+			}
+		}
+	}
+	for c := range r.tracks {
+		if known[c] > 0 && known[c] < 1/(0.005*0.005) {
+			found[c] = r.scan(some, c, known[c])
+		}
+	}
+	each(some, func(s *solver, p *patch, _ int) { s.shift(p, r.tracks, found) })
+	slopes, curves := make([][channels]float64, len(some)), make([][channels]float64, len(some))
+	var curve [channels]float64
+	for range 4 {
+		each(some, func(s *solver, p *patch, i int) {
+			slopes[i], curves[i] = [channels]float64{}, [channels]float64{}
+			if _, ok := s.solve(p, p.noise, true, false); !ok {
+				return
+			}
+			for c := range r.tracks {
+				slopes[i][c], curves[i][c] = s.lateness(p, int8(c))
+			}
+		})
+		for c := range r.tracks {
+			slope := 0.0
+			curve[c] = 0
+			for i := range some {
+				slope += slopes[i][c]
+				curve[c] += curves[i][c]
+			}
+			if known[c] == 0 {
+				continue
+			}
+			by := (slope - found[c]*known[c]) / (curve[c] + known[c])
+			found[c] += max(-0.02, min(0.02, by))
+		}
+		each(some, func(s *solver, p *patch, _ int) { s.shift(p, r.tracks, found) })
+	}
+	for c, t := range r.tracks {
+		if known[c] > 0 && curve[c] > known[c] {
+			t.shift += found[c]
+			t.shiftSE = math.Hypot(1/math.Sqrt(curve[c]+known[c]), edgeS)
+			t.aligned = true
+		}
+	}
+	each(r.held, func(s *solver, p *patch, _ int) {
+		s.shift(p, r.tracks, [channels]float64{})
+		for c, t := range r.tracks {
+			if t.aligned {
+				p.blind[c] = t.shiftSE
+			}
+		}
+		s.solve(p, p.noise, true, false)
+	})
+}
+
+// scan is about where a channel's delay is likeliest, of those that are known no
+// better than to many milliseconds: what lies next to the first guess need not
+// be the best.
+func (r *solution) scan(some []*patch, c int, known float64) (best float64) {
+	least := math.Inf(1)
+	parts := make([]float64, len(some))
+	for k := -5; k <= 5; k++ {
+		var at [channels]float64
+		at[c] = float64(k) * 0.4 / math.Sqrt(known)
+		each(some, func(s *solver, p *patch, i int) {
+			s.shift(p, r.tracks, at)
+			parts[i] = math.Inf(1)
+			if l, ok := s.solve(p, p.noise, true, true); ok {
+				parts[i] = l
+			}
+		})
+		sum := at[c] * at[c] * known
+		for _, l := range parts {
+			sum += l
+		}
+		if sum < least {
+			least, best = sum, at[c]
+		}
+	}
+	return best
+}
+
+// shift weighs a patch anew, with each channel's delay found so far and more.
+func (s *solver) shift(p *patch, tracks []*track, more [channels]float64) {
+	for i, t := range tracks {
+		p.chains[i] = t.response.chain
+		p.chains[i].lag += t.shift + more[i]
+	}
+	s.weigh(p)
+}
+
+// edgeS is by how much the stamps of events of different kinds are early or
+// late against each other, s.
+const edgeS = 0.0005
+
+// occupy says in which cells of the held patches work goes on: in those of
+// events that are not merely a frame around others.
+func (r *solution) occupy() {
+	r.walk(func(_ *patch, _ int, active []*share) {
+		for _, s := range active {
+			for _, o := range active {
+				x, y := &s.event.event, &o.event.event
+				if x.EndNS-x.StartNS > y.EndNS-y.StartNS && x.StartNS <= y.StartNS && x.EndNS >= y.EndNS {
+					s.frame = true
+				}
+			}
+		}
+	})
+	r.walk(func(p *patch, cell int, active []*share) {
+		for _, s := range active {
+			if !s.frame {
+				p.busy[cell] = true
+				p.grain[cell] = max(p.grain[cell], grainOf(&s.event.event))
+			}
+		}
+	})
+}
+
+// walk calls f for every cell of the held patches with the events that go on
+// in it.
+func (r *solution) walk(f func(p *patch, cell int, active []*share)) {
+	active := slices.Clone(r.active)
+	for _, p := range r.held {
+		at := 0
+		pass := func(until float64) {
+			for ; at < len(p.edges) && float64(p.edges[at].ns-p.originNS)/1e9 <= until; at++ {
+				if e := p.edges[at]; e.start {
+					active = append(active, e.share)
+				} else if i := slices.Index(active, e.share); i >= 0 {
+					active = slices.Delete(active, i, i+1)
+				}
+			}
+		}
+		for i := range p.busy {
+			pass(p.ends[i] + 1e-9)
+			f(p, i, active)
+		}
+		pass(math.Inf(1))
+	}
+}
+
+// give adds a patch's energy, and that of the time before it, to the events.
+func (r *solution) give(p *patch) {
+	w := &p.noise
+	r.seam(p)
+	if len(r.active) > 0 && p.spacing > 0 {
+		t := r.tracks[p.rest.channel]
+		walk := max(w.busy, t.walk())
+		sd := w.sd[p.rest.channel]
+		variance := max(sd*sd, t.restVar)*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
+		for _, s := range r.active {
+			if !p.rest.ok {
+				s.dark = r.strangers("no reading covers all of the event")
+				continue
+			}
+			part := s.part(r.active)
+			s.joules += part * p.rest.joules
+			s.variance += part * part * variance
+			s.readings += p.rest.readings
+			s.seen += float64(p.rest.readings)
+			s.drift[p.rest.channel*perChannel+paramGain] += part * p.rest.joules
+		}
+	}
+	// Weights of the events over the patch's segments.
+	type hold struct {
+		s *share
+		w []float64
+	}
+	k := p.segments
+	var holds []hold
+	of := func(s *share) []float64 {
+		for _, h := range holds {
+			if h.s == s {
+				return h.w
+			}
+		}
+		holds = append(holds, hold{s, make([]float64, k)})
+		return holds[len(holds)-1].w
+	}
+	var ended []*share
+	at := 0
+	for g := range k {
+		for ; at < len(p.edges) && p.edges[at].ns <= p.starts[g]; at++ {
+			if e := p.edges[at]; e.start {
+				r.active = append(r.active, e.share)
+			} else if i := slices.Index(r.active, e.share); i >= 0 {
+				r.active = slices.Delete(r.active, i, i+1)
+				ended = append(ended, e.share)
+			}
+		}
+		for _, s := range r.active {
+			of(s)[g] = s.part(r.active)
+		}
+	}
+	for _, h := range holds {
+		s := h.s
+		if p.failed || len(p.rows) == 0 {
+			s.dark = r.strangers("no reading is near the event")
+			continue
+		}
+		variance := 0.0
+		for i, wi := range h.w {
+			if wi == 0 {
+				continue
+			}
+			s.joules += wi * p.joules[i]
+			for j, wj := range h.w {
+				variance += wi * wj * p.cov[i*k+j]
+			}
+			s.seen += p.seen[i]
+		}
+		s.readings += p.count(h.w)
+		s.variance += max(0, variance)
+		for param := range maxParams {
+			if d := p.drift[param]; d != nil {
+				for i, wi := range h.w {
+					s.drift[param] += wi * d[i]
+				}
+			}
+		}
+	}
+	for _, s := range ended {
+		s.done = true
+		s.blind = p.blind
+	}
+	r.ended = append(r.ended, ended...)
+}
+
+// seam adds what the readings at a patch's beginning have a part in twice, in
+// the patch and in what is before it: the two err together.
+func (r *solution) seam(p *patch) {
+	if len(p.rows) == 0 {
+		return
+	}
+	c := p.rows[0].channel
+	at := p.noise.sd[c] * r.tracks[c].spacing / 1e9
+	double := 2 * at * at
+	if p.spacing > 0 {
+		double *= 2 // at the end of the patch before, too
+	}
+	for _, s := range r.active {
+		part := s.part(r.active)
+		s.variance += part * part * double
+	}
+}
+
+// count is how many readings are of segments to a twentieth at least.
+func (p *patch) count(segments []float64) (n int64) {
+	for i := range p.rows {
+		r := &p.rows[i]
+		held := 0.0
+		for j, h := range r.weights {
+			if g := p.segment[r.first+j]; g >= 0 && segments[g] != 0 {
+				held += h
+			}
+		}
+		if held >= 0.05 {
+			n++
+		}
+	}
+	return n
+}
