@@ -44,10 +44,6 @@ const (
 // nothing: another shape fits it better, but which of many is not told by a
 // few edges.
 func (r *solution) recognise() {
-	if !r.learner.looks() {
-		r.disown()
-		return
-	}
 	for c, t := range r.tracks {
 		s, ok := shapesOf[t.name]
 		if !ok || t.response.told || t.alien != "" {
@@ -131,7 +127,8 @@ func (r *solution) strangers(why string) string {
 // only is a copy of a patch with the readings of one channel.
 func (p *patch) only(channel int) *patch {
 	c := *p
-	c.chains, c.rows = slices.Clone(p.chains), nil
+	c.rows = nil
+	c.cells = &cells{ends: p.ends, segment: p.segment, jump: p.jump, busy: p.busy, grain: p.grain}
 	for _, r := range p.rows {
 		if int(r.channel) == channel {
 			c.rows = append(c.rows, r)

@@ -104,7 +104,6 @@ type pending struct {
 	shares []*share // by Auto, one for each board
 	undone int      // of them
 	weight float64  // claim beside other requests
-	with   int      // most requests that it shared power with
 }
 
 // New makes an attributor that hands finished events to emit. The event given

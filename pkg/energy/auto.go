@@ -20,9 +20,8 @@ type reconstruction struct {
 	tracks []*track
 	named  map[string]*track
 	choose choice
-	using  []*track  // room for useful
-	widths []float64 // room for divide
-	least  int64     // ns after an edge before which its patch is never known well enough
+	using  []*track // room for useful
+	least  int64    // ns after an edge before which its patch is never known well enough
 
 	edges   edgeHeap
 	cluster []edge  // of the next patch
@@ -71,6 +70,7 @@ type share struct {
 	dark     string // why its energy cannot be known
 	done     bool
 	blind    [channels]float64
+	with     int            // most requests that it shared power with
 	frame    bool           // around shorter events
 	locked   [channels]bool // its kind begins in step with the channel's updates
 }
@@ -337,8 +337,8 @@ func (r *reconstruction) build() {
 	use := r.useful(first/2 + last/2)
 	memory, reach, step := flank(use)
 	p := r.blank()
-	p.originNS, p.edges = first, r.cluster
-	r.cluster = nil
+	p.originNS = first
+	p.edges, r.cluster = r.cluster, p.edges[:0]
 	if len(use) == 0 {
 		memory, reach, step = 1e8, 1e8, 1e8
 	}
@@ -355,7 +355,7 @@ func (r *reconstruction) build() {
 	lo, hi := from-int64(memory), until+int64(memory)
 
 	// Edges, those of the neighbours too.
-	var cuts []int64
+	cuts := p.cuts
 	for _, x := range r.recent {
 		if x > lo {
 			cuts = append(cuts, x)
@@ -375,7 +375,8 @@ func (r *reconstruction) build() {
 	}
 	slices.Sort(cuts)
 	cuts = slices.Compact(cuts)
-	r.cells(p, cuts, from, until, lo, hi, step/2)
+	p.cuts, p.from, p.until, p.lo, p.hi, p.fine = cuts, from, until, lo, hi, step/2
+	begin := p.sec(lo)
 
 	rows := 0
 	for _, t := range use {
@@ -385,8 +386,8 @@ func (r *reconstruction) build() {
 	for _, t := range use {
 		channel := int8(slices.Index(r.tracks, t))
 		for _, u := range t.between(from+1, hi) {
-			at := float64(u.ns-p.originNS) / 1e9
-			if u.window <= 0 || at-t.response.lag-u.window < p.ends[0] {
+			at := p.sec(u.ns)
+			if u.window <= 0 || at-t.response.lag-u.window < begin {
 				continue
 			}
 			p.rows = append(p.rows, row{at: at, window: u.window, value: u.value, channel: channel})
@@ -397,10 +398,9 @@ func (r *reconstruction) build() {
 			p.blind[channel] = t.shiftSE
 		}
 	}
-	for _, t := range r.tracks {
-		c := t.response.chain
-		c.lag += t.shift
-		p.chains = append(p.chains, c)
+	for i, t := range r.tracks {
+		p.chains[i] = t.response.chain
+		p.chains[i].lag += t.shift
 	}
 	r.between(p, from, until)
 	for i := range p.edges {
@@ -421,70 +421,6 @@ func (r *reconstruction) build() {
 	r.until, r.built = until, true
 	r.held = append(r.held, p)
 	r.heldEdges += len(p.edges)
-}
-
-// cells divides a patch: at every edge, and by step from there on, in growing
-// steps.
-func (r *reconstruction) cells(p *patch, cuts []int64, from, until, lo, hi int64, step float64) {
-	sec := func(ns int64) float64 { return float64(ns-p.originNS) / 1e9 }
-	marks := append([]int64{lo, from, until, hi}, cuts...)
-	slices.Sort(marks)
-	marks = slices.Compact(marks)
-	segment := -1
-	for i := 0; i+1 < len(marks); i++ {
-		a, b := marks[i], marks[i+1]
-		_, inside := slices.BinarySearch(cuts, a)
-		switch {
-		case a == from:
-			segment = 0
-		case a >= until || a < from:
-			segment = -1
-		case inside:
-			segment++
-		}
-		if segment >= p.segments {
-			p.segments++
-			p.starts = append(p.starts, a)
-		}
-		r.widths = divide(r.widths[:0], float64(b-a), step)
-		at := sec(a)
-		for j, w := range r.widths {
-			p.ends = append(p.ends, at)
-			p.segment = append(p.segment, segment)
-			p.jump = append(p.jump, j == 0 && inside)
-			at += w / 1e9
-		}
-	}
-	p.ends = append(p.ends, sec(hi))
-	p.busy = append(p.busy, make([]bool, len(p.segment))...)
-	p.grain = resize(p.grain, len(p.segment))
-}
-
-// divide appends the widths of the cells of a stretch: step at its ends, more
-// in the middle.
-func divide(w []float64, length, step float64) []float64 {
-	const growth = 1.4
-	n := int(math.Ceil(length / step))
-	if n <= 4 {
-		n = max(n, 1)
-		for range n {
-			w = append(w, length/float64(n))
-		}
-		return w
-	}
-	sum := 0.0
-	for x := step; sum < length/2; x *= growth {
-		w = append(w, x)
-		sum += x
-	}
-	scale := length / 2 / sum
-	for i := range w {
-		w[i] *= scale
-	}
-	for i := len(w) - 1; i >= 0; i-- {
-		w = append(w, w[i])
-	}
-	return w
 }
 
 // between accounts for the time from the last patch to this one.

@@ -76,22 +76,14 @@ func (p *patch) work() work {
 // second, the fourth and so on, for neither noise nor channels change much.
 func (l *learner) looks() bool { return l.batches&(l.batches+1) == 0 }
 
-// learn gives patches their noise: that of their kind of work where it is
-// known.
-func (l *learner) learn(held []*patch) {
-	if l.looks() {
-		l.look(held)
+// noise is a patch's: that of its kind of work where it is known.
+func (l *learner) noise(p *patch) noise {
+	w, ok := l.kinds[p.work()]
+	if !ok {
+		w = l.few
 	}
-	l.batches++
-	for _, p := range held {
-		jump := p.noise.jump
-		if own, ok := l.kinds[p.work()]; ok {
-			p.noise = own
-		} else {
-			p.noise = l.few
-		}
-		p.noise.jump = jump
-	}
+	w.jump = p.noise.jump
+	return w
 }
 
 func (l *learner) look(held []*patch) {

@@ -2,6 +2,7 @@ package energy
 
 import (
 	"math"
+	"slices"
 	"sort"
 
 	"joulepipe/pkg/stats"
@@ -12,22 +13,21 @@ import (
 // over cells, a few to a sensor's update; cells meet at every edge. Between
 // patches the readings stand for themselves.
 type patch struct {
-	originNS int64
-	ends     []float64 // cells: from ends[i] until ends[i+1], s after origin
-	segment  []int     // of each cell; -1: solved for, but another patch's to count
-	jump     []bool    // cell i begins at an edge of an event
-	busy     []bool    // an event is going on in cell i
-	steps    []float64 // W²: of steps at cells' beginnings that no event tells of
-	grain    []float64 // s, of each cell: see grainOf
-	texture  []float64 // W²: what the grain adds to the variance at cells' beginnings
-	segments int
-	starts   []int64 // ns, of the segments
+	originNS    int64
+	lo, hi      int64    // ns: power is solved for from then until then
+	from, until int64    // ns: and counted from then until then
+	fine        float64  // ns, of cells where they are the finest
+	cuts        []int64  // ns: edges, those of the neighbours too
+	edges       []edge   // its own, in the order of time
+	going       []*share // events that go on at its beginning
 
 	rows   []row
-	store  []float64 // the rows' weights and slopes
-	chains []chain
-	edges  []edge            // in the order of time
+	chains [channels]chain
 	blind  [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
+
+	*cells   // while it is being solved
+	segments int
+	starts   []int64 // ns, of the segments
 
 	rest    rest           // the time before it, up to the patch before
 	rests   [channels]rest // of each channel
@@ -35,14 +35,35 @@ type patch struct {
 	failed  bool
 	noise   noise
 	scale   float64 // of its noise over that of all, variances
-	memory  float64 // variance of a mean of its readings for the noise's memory, over that without
 
 	// What it comes to.
-	joules []float64            // of each segment
-	cov    []float64            // of them, segments × segments, J²
-	drift  [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them
-	seen   []float64            // of each segment: readings' worth that fell into it
-	whole  []*share             // the event that a segment is
+	joules   []float64            // of each segment
+	cov      []float64            // of them, segments × segments, J²
+	drift    [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them
+	seen     []float64            // of each segment: readings' worth that fell into it
+	whole    []*share             // the event that a segment is
+	holds    []hold
+	restless bool // power moves though no event goes on
+}
+
+// cells are the cells of a patch and what is found about them.
+type cells struct {
+	ends    []float64 // cells: from ends[i] until ends[i+1], s after origin
+	segment []int     // of each cell; -1: solved for, but another patch's to count
+	jump    []bool    // cell i begins at an edge of an event
+	busy    []bool    // an event is going on in cell i
+	steps   []float64 // W²: of steps at cells' beginnings that no event tells of
+	grain   []float64 // s, of each cell: see grainOf
+	texture []float64 // W²: what the grain adds to the variance at cells' beginnings
+	store   []float64 // the rows' weights and slopes
+}
+
+// hold is an event's part in a patch.
+type hold struct {
+	share    *share
+	parts    []float64 // of each segment
+	with     int       // most other requests that have a part too
+	readings int64     // that are about the event
 }
 
 // blank is a patch with the room of one that is done with.
@@ -53,9 +74,13 @@ func (r *reconstruction) blank() *patch {
 	}
 	p := r.spare[n-1]
 	r.spare = r.spare[:n-1]
+	clear(p.edges)
+	clear(p.going)
+	clear(p.whole)
+	clear(p.holds)
 	*p = patch{
-		ends: p.ends[:0], segment: p.segment[:0], jump: p.jump[:0], busy: p.busy[:0], grain: p.grain, texture: p.texture, starts: p.starts[:0],
-		rows: p.rows[:0], store: p.store, steps: p.steps, chains: p.chains[:0], joules: p.joules[:0], cov: p.cov[:0], seen: p.seen[:0],
+		cuts: p.cuts[:0], edges: p.edges[:0], going: p.going[:0], rows: p.rows[:0], starts: p.starts[:0],
+		joules: p.joules[:0], cov: p.cov[:0], seen: p.seen[:0], whole: p.whole[:0], holds: p.holds[:0],
 	}
 	return p
 }
@@ -199,6 +224,90 @@ func (s *solver) grow(ends []float64, rate float64) {
 	}
 }
 
+// sec is a time in s after the patch's origin.
+func (p *patch) sec(ns int64) float64 { return float64(ns-p.originNS) / 1e9 }
+
+// lay divides a patch into cells, at every edge, and by step from there on, in
+// growing steps, and says in which of them work goes on: in those of events that
+// are not merely a frame around others.
+func (s *solver) lay(p *patch) {
+	p.ends, p.segment, p.jump = p.ends[:0], p.segment[:0], p.jump[:0]
+	p.segments, p.starts = 0, p.starts[:0]
+	marks := append(append(s.marks[:0], p.lo, p.from, p.until, p.hi), p.cuts...)
+	slices.Sort(marks)
+	marks = slices.Compact(marks)
+	s.marks = marks
+	segment := -1
+	for i := 0; i+1 < len(marks); i++ {
+		a, b := marks[i], marks[i+1]
+		_, inside := slices.BinarySearch(p.cuts, a)
+		switch {
+		case a == p.from:
+			segment = 0
+		case a >= p.until || a < p.from:
+			segment = -1
+		case inside:
+			segment++
+		}
+		if segment >= p.segments {
+			p.segments++
+			p.starts = append(p.starts, a)
+		}
+		s.widths = divide(s.widths[:0], float64(b-a), p.fine)
+		at := p.sec(a)
+		for j, w := range s.widths {
+			p.ends = append(p.ends, at)
+			p.segment = append(p.segment, segment)
+			p.jump = append(p.jump, j == 0 && inside)
+			at += w / 1e9
+		}
+	}
+	p.ends = append(p.ends, p.sec(p.hi))
+	p.busy = append(p.busy[:0], p.jump...)
+	clear(p.busy)
+	p.grain = resize(p.grain, len(p.segment))
+	active, at := append(s.active[:0], p.going...), 0
+	for i := range p.busy {
+		for ; at < len(p.edges) && p.sec(p.edges[at].ns) <= p.ends[i]+1e-9; at++ {
+			active = p.edges[at].pass(active)
+		}
+		for _, x := range active {
+			if !x.frame {
+				p.busy[i] = true
+				p.grain[i] = max(p.grain[i], grainOf(&x.event.event))
+			}
+		}
+	}
+	s.active = active
+}
+
+// divide appends the widths of the cells of a stretch: step at its ends, more
+// in the middle.
+func divide(w []float64, length, step float64) []float64 {
+	const growth = 1.4
+	n := int(math.Ceil(length / step))
+	if n <= 4 {
+		n = max(n, 1)
+		for range n {
+			w = append(w, length/float64(n))
+		}
+		return w
+	}
+	sum := 0.0
+	for x := step; sum < length/2; x *= growth {
+		w = append(w, x)
+		sum += x
+	}
+	scale := length / 2 / sum
+	for i := range w {
+		w[i] *= scale
+	}
+	for i := len(w) - 1; i >= 0; i-- {
+		w = append(w, w[i])
+	}
+	return w
+}
+
 // solver is the storage that patches share.
 type solver struct {
 	a       stats.Band
@@ -208,6 +317,10 @@ type solver struct {
 	sumVar  float64   // 0: there is none
 	weights []float64 // of rows: 1/variance
 	growth  []float64 // of cells, for weigh
+	marks   []int64   // for lay
+	widths  []float64
+	active  []*share
+	cells   cells // of patches that are solved in one go
 }
 
 // solve finds the power of each cell and -2 log of the readings' likelihood

@@ -87,31 +87,53 @@ func (r *reconstruction) collect(finish func(*share)) {
 
 // solve solves the batch.
 func (r *solution) solve() {
-	r.occupy()
-	each(r.held, func(s *solver, p *patch, _ int) {
-		s.weigh(p)
-		p.noise = prior
-		p.noise.jump = p.step()
-		s.solve(p, p.noise, true, false)
-	})
-	r.recognise()
-	r.align()
-	r.learner.learn(r.held)
-	for _, p := range r.held {
-		p.memory = r.memory(p)
+	r.attend()
+	r.disown()
+	if r.learner.looks() {
+		each(r.held, func(s *solver, p *patch, _ int) {
+			p.cells = &cells{}
+			r.begin(s, p)
+		})
+		r.recognise()
+		r.align()
+		r.learner.look(r.held)
+		each(r.held, func(s *solver, p *patch, _ int) { r.end(s, p) })
+	} else {
+		each(r.held, func(s *solver, p *patch, _ int) {
+			p.cells = &s.cells
+			r.begin(s, p)
+			r.end(s, p)
+		})
 	}
-	each(r.held, func(s *solver, p *patch, _ int) {
-		if _, ok := s.solve(p, p.noise, false, false); ok {
-			p.scale *= p.memory
-			s.settle(p)
-		} else {
-			p.failed = true
-		}
-	})
+	r.learner.batches++
 	r.group.shrink(r.held, r.tracks)
 	for _, p := range r.held {
+		r.restless = r.restless || p.restless
 		r.give(p)
 	}
+}
+
+// begin finds what a patch's power is like, by the noise that is usual.
+func (r *solution) begin(s *solver, p *patch) {
+	s.lay(p)
+	s.weigh(p)
+	p.noise = prior
+	p.noise.jump = p.step()
+	s.solve(p, p.noise, true, false)
+}
+
+// end finds its energy, by the noise that it has.
+func (r *solution) end(s *solver, p *patch) {
+	p.noise = r.learner.noise(p)
+	more := r.memory(p)
+	if _, ok := s.solve(p, p.noise, false, false); ok {
+		p.scale *= more
+		s.settle(p)
+	} else {
+		p.failed = true
+	}
+	s.apportion(p)
+	p.cells = nil
 }
 
 // memory is how much more a patch's noise is, as a variance, for the memory
@@ -125,7 +147,7 @@ func (r *solution) memory(p *patch) float64 {
 	more := t.restVar / (p.noise.sd[c] * p.noise.sd[c])
 	// No sensor's noise is like that: work was done that no event tells of.
 	if most := mostMemory * math.Max(1, t.response.window/t.response.update); more > most {
-		r.restless, more = true, most
+		p.restless, more = true, most
 	}
 	return math.Max(1, more)
 }
@@ -138,9 +160,6 @@ const mostMemory = 25
 // align finds how much later or earlier than thought each channel is against
 // the events' edges, as far as their steps of power tell: one delay for all.
 func (r *solution) align() {
-	if !r.learner.looks() {
-		return
-	}
 	var some []*patch
 	for i := 0; i < len(r.held); i += 1 + len(r.held)/64 {
 		if len(r.held[i].rows) > 0 {
@@ -250,67 +269,88 @@ func (s *solver) shift(p *patch, tracks []*track, more [channels]float64) {
 // late against each other, s.
 const edgeS = 0.0005
 
-// occupy says in which cells of the held patches work goes on: in those of
-// events that are not merely a frame around others.
-func (r *solution) occupy() {
-	r.walk(func(_ *patch, _ int, active []*share) {
-		for _, s := range active {
-			for _, o := range active {
-				x, y := &s.event.event, &o.event.event
-				if x.EndNS-x.StartNS > y.EndNS-y.StartNS && x.StartNS <= y.StartNS && x.EndNS >= y.EndNS {
-					s.frame = true
+// attend finds which events go on at the beginning of each held patch, and
+// which are merely a frame around others.
+func (r *solution) attend() {
+	for _, p := range r.held {
+		p.going = append(p.going[:0], r.active...)
+		for _, e := range p.edges {
+			if e.start {
+				for _, o := range r.active {
+					o.frame = o.frame || o.around(e.share)
+					e.share.frame = e.share.frame || e.share.around(o)
 				}
 			}
+			r.active = e.pass(r.active)
 		}
-	})
-	r.walk(func(p *patch, cell int, active []*share) {
-		for _, s := range active {
-			if !s.frame {
-				p.busy[cell] = true
-				p.grain[cell] = max(p.grain[cell], grainOf(&s.event.event))
-			}
-		}
-	})
+	}
 }
 
-// walk calls f for every cell of the held patches with the events that go on
-// in it.
-func (r *solution) walk(f func(p *patch, cell int, active []*share)) {
-	active := slices.Clone(r.active)
-	for _, p := range r.held {
-		at := 0
-		pass := func(until float64) {
-			for ; at < len(p.edges) && float64(p.edges[at].ns-p.originNS)/1e9 <= until; at++ {
-				if e := p.edges[at]; e.start {
-					active = append(active, e.share)
-				} else if i := slices.Index(active, e.share); i >= 0 {
-					active = slices.Delete(active, i, i+1)
-				}
-			}
-		}
-		for i := range p.busy {
-			pass(p.ends[i] + 1e-9)
-			f(p, i, active)
-		}
-		pass(math.Inf(1))
+// around says that the event is longer than the other and has all of it inside.
+func (s *share) around(o *share) bool {
+	x, y := &s.event.event, &o.event.event
+	return x.EndNS-x.StartNS > y.EndNS-y.StartNS && x.StartNS <= y.StartNS && x.EndNS >= y.EndNS
+}
+
+// pass is the events that go on after an edge, of those that did before.
+func (e *edge) pass(active []*share) []*share {
+	if e.start {
+		return append(active, e.share)
 	}
+	if i := slices.Index(active, e.share); i >= 0 {
+		return slices.Delete(active, i, i+1)
+	}
+	return active
+}
+
+// apportion finds the events' parts in the segments of a patch.
+func (s *solver) apportion(p *patch) {
+	p.holds = p.holds[:0]
+	active, at := append(s.active[:0], p.going...), 0
+	for g := range p.segments {
+		for ; at < len(p.edges) && p.edges[at].ns <= p.starts[g]; at++ {
+			active = p.edges[at].pass(active)
+		}
+		for _, x := range active {
+			h := p.hold(x)
+			part, with := x.part(active)
+			h.parts[g] = part
+			h.with = max(h.with, with)
+		}
+	}
+	s.active = active
+	for i := range p.holds {
+		p.holds[i].readings = p.count(p.holds[i].parts)
+	}
+}
+
+// hold is an event's part in the patch. It is valid until the next call.
+func (p *patch) hold(s *share) *hold {
+	for i := range p.holds {
+		if p.holds[i].share == s {
+			return &p.holds[i]
+		}
+	}
+	p.holds = append(p.holds, hold{share: s, parts: make([]float64, p.segments)})
+	return &p.holds[len(p.holds)-1]
 }
 
 // give adds a patch's energy, and that of the time before it, to the events.
 func (r *solution) give(p *patch) {
 	w := &p.noise
 	r.seam(p)
-	if len(r.active) > 0 && p.spacing > 0 {
+	if len(p.going) > 0 && p.spacing > 0 {
 		t := r.tracks[p.rest.channel]
 		walk := max(w.busy, t.walk())
 		sd := w.sd[p.rest.channel]
 		variance := max(sd*sd, t.restVar)*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
-		for _, s := range r.active {
+		for _, s := range p.going {
 			if !p.rest.ok {
 				s.dark = r.strangers("no reading covers all of the event")
 				continue
 			}
-			part := s.part(r.active)
+			part, with := s.part(p.going)
+			s.with = max(s.with, with)
 			s.joules += part * p.rest.joules
 			s.variance += part * part * variance
 			s.readings += p.rest.readings
@@ -318,69 +358,42 @@ func (r *solution) give(p *patch) {
 			s.drift[p.rest.channel*perChannel+paramGain] += part * p.rest.joules
 		}
 	}
-	// Weights of the events over the patch's segments.
-	type hold struct {
-		s *share
-		w []float64
-	}
 	k := p.segments
-	var holds []hold
-	of := func(s *share) []float64 {
-		for _, h := range holds {
-			if h.s == s {
-				return h.w
-			}
-		}
-		holds = append(holds, hold{s, make([]float64, k)})
-		return holds[len(holds)-1].w
-	}
-	var ended []*share
-	at := 0
-	for g := range k {
-		for ; at < len(p.edges) && p.edges[at].ns <= p.starts[g]; at++ {
-			if e := p.edges[at]; e.start {
-				r.active = append(r.active, e.share)
-			} else if i := slices.Index(r.active, e.share); i >= 0 {
-				r.active = slices.Delete(r.active, i, i+1)
-				ended = append(ended, e.share)
-			}
-		}
-		for _, s := range r.active {
-			of(s)[g] = s.part(r.active)
-		}
-	}
-	for _, h := range holds {
-		s := h.s
+	for _, h := range p.holds {
+		s := h.share
+		s.with = max(s.with, h.with)
 		if p.failed || len(p.rows) == 0 {
 			s.dark = r.strangers("no reading is near the event")
 			continue
 		}
 		variance := 0.0
-		for i, wi := range h.w {
+		for i, wi := range h.parts {
 			if wi == 0 {
 				continue
 			}
 			s.joules += wi * p.joules[i]
-			for j, wj := range h.w {
+			for j, wj := range h.parts {
 				variance += wi * wj * p.cov[i*k+j]
 			}
 			s.seen += p.seen[i]
 		}
-		s.readings += p.count(h.w)
+		s.readings += h.readings
 		s.variance += max(0, variance)
 		for param := range maxParams {
 			if d := p.drift[param]; d != nil {
-				for i, wi := range h.w {
+				for i, wi := range h.parts {
 					s.drift[param] += wi * d[i]
 				}
 			}
 		}
 	}
-	for _, s := range ended {
-		s.done = true
-		s.blind = p.blind
+	for _, e := range p.edges {
+		if !e.start {
+			e.share.done = true
+			e.share.blind = p.blind
+			r.ended = append(r.ended, e.share)
+		}
 	}
-	r.ended = append(r.ended, ended...)
 }
 
 // seam adds what the readings at a patch's beginning have a part in twice, in
@@ -395,8 +408,8 @@ func (r *solution) seam(p *patch) {
 	if p.spacing > 0 {
 		double *= 2 // at the end of the patch before, too
 	}
-	for _, s := range r.active {
-		part := s.part(r.active)
+	for _, s := range p.going {
+		part, _ := s.part(p.going)
 		s.variance += part * part * double
 	}
 }
