@@ -3,7 +3,6 @@ package energy
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"joulepipe/pkg/record"
 )
@@ -92,7 +91,7 @@ func (r *solution) disown() {
 	}
 	for _, p := range r.held {
 		p.settleOn(r.tracks)
-		p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return r.tracks[x.channel].alien != "" })
+		p.drop(func(x reading) bool { return r.tracks[x.channel].alien != "" })
 	}
 }
 
@@ -127,7 +126,6 @@ func (r *solution) strangers(why string) string {
 // only is a copy of a patch with the readings of one channel.
 func (p *patch) only(channel int) *patch {
 	c := *p
-	c.rows = nil
 	c.cells = &cells{ends: p.ends, segment: p.segment, jump: p.jump, busy: p.busy, grain: p.grain}
 	for _, r := range p.rows {
 		if int(r.channel) == channel {

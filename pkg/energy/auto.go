@@ -25,6 +25,7 @@ type reconstruction struct {
 
 	edges   edgeHeap
 	cluster []edge  // of the next patch
+	await   await
 	recent  []int64 // edges before it, not far
 	firstNS int64
 	nowNS   int64
@@ -97,6 +98,7 @@ func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {
 	}
 	r.choose = averaged()
 	r.least = leastReach(r.tracks)
+	r.await.ns = math.MinInt64
 	r.solution = &solution{group: groups{map[kind]*pool{}}}
 	return r
 }
@@ -136,13 +138,35 @@ func (r *reconstruction) quiet() int64 {
 		until = r.edges[0].ns
 	}
 	if n := len(r.cluster); n > 0 {
-		last := r.cluster[n-1].ns
-		if !r.early(max(r.nowNS, last)) {
-			return math.MinInt64
+		if last := r.cluster[n-1].ns; r.early(max(r.nowNS, last)) {
+			until = min(until, last+r.least)
+		} else {
+			until = min(until, r.awaits())
 		}
-		until = min(until, last+r.least)
 	}
 	return until
+}
+
+// await is what the next patch was last found to wait for: the trace's, or a
+// track's, passing of a time.
+type await struct {
+	ns    int64
+	track *track // nil: any record
+}
+
+// awaits is the time before which no power record brings on what is waited for;
+// math.MinInt64 where it is there, or nothing is waited for.
+func (r *reconstruction) awaits() int64 {
+	switch w := &r.await; {
+	case r.nowNS <= w.ns:
+		return w.ns + 1
+	case w.track == nil || w.track.lastNS >= w.ns:
+		return math.MinInt64
+	case w.track == r.tracks[0]:
+		return min(w.ns, w.track.lastNS+patience)
+	default:
+		return w.track.lastNS + patience
+	}
 }
 
 // pass notes that a record of that time has come.
@@ -196,7 +220,7 @@ func flank(tracks []*track) (memory, flank, step float64) {
 	step = math.Inf(1)
 	for _, t := range tracks {
 		window := t.response.window
-		if t.name == Counter {
+		if t.counts {
 			window = t.spacing / 1e9
 		}
 		memory = max(memory, t.response.memory(window))
@@ -211,7 +235,7 @@ func leastReach(tracks []*track) int64 {
 	memory, step := math.Inf(1), math.Inf(1)
 	for _, t := range tracks {
 		window := t.response.window
-		if t.name == Counter {
+		if t.counts {
 			window = 0
 		}
 		memory, step = min(memory, t.response.memory(window)), min(step, t.response.update)
@@ -252,15 +276,19 @@ func (r *reconstruction) useful(ns int64) (use []*track) {
 		}
 	}
 	r.using = use
-	return slices.DeleteFunc(use, func(t *track) bool {
+	use = use[:0]
+	for _, t := range r.using {
 		vague := !math.IsInf(update, 1) && t.polled > t.response.update/3
-		return t.reach() > 8*finest || t.response.coverage <= 0.8 && (vague || t.response.update > 1.5*update)
-	})
+		if t.reach() <= 8*finest && (t.response.coverage > 0.8 || !vague && t.response.update <= 1.5*update) {
+			use = append(use, t)
+		}
+	}
+	return use
 }
 
 // reach is how long a mean its readings are, s.
 func (t *track) reach() float64 {
-	if t.name == Counter {
+	if t.counts {
 		return t.spacing/1e9 + 2*t.response.tau
 	}
 	return t.response.window + 2*t.response.tau
@@ -275,9 +303,15 @@ func (t *track) about(ns int64) bool {
 
 // advance builds the patches that are known well enough; all of them at the end.
 func (r *reconstruction) advance(all bool) {
-	if !all && len(r.cluster) > 0 && r.early(r.nowNS) {
-		return
+	if !all && len(r.cluster) > 0 {
+		if r.early(r.nowNS) {
+			return
+		}
+		if (len(r.edges) == 0 || r.edges[0].ns >= r.nowNS) && r.nowNS < r.awaits() {
+			return
+		}
 	}
+	r.await = await{ns: math.MinInt64}
 	for {
 		var last int64
 		if n := len(r.cluster); n > 0 {
@@ -297,8 +331,17 @@ func (r *reconstruction) advance(all bool) {
 				continue
 			}
 		}
-		if len(r.cluster) == 0 || !all && (r.nowNS <= last+2*reach || !r.ready(last+2*reach)) {
+		if len(r.cluster) == 0 {
 			return
+		}
+		if !all {
+			if wait := last + 2*reach; r.nowNS <= wait {
+				r.await.ns = wait
+				return
+			} else if t := r.late(wait); t != nil {
+				r.await = await{wait, t}
+				return
+			}
 		}
 		r.build()
 	}
@@ -315,20 +358,21 @@ func (r *reconstruction) distinct() int {
 	return n
 }
 
-// ready says whether all channels that may still come have passed ns.
-func (r *reconstruction) ready(ns int64) bool {
+// late is a channel that may still come and has not passed ns; nil where there
+// is none.
+func (r *reconstruction) late(ns int64) *track {
 	if r.nowNS-ns > patience {
-		return true
+		return nil
 	}
 	for _, t := range r.tracks {
 		if len(t.updates) == 0 && !t.read && r.nowNS-r.firstNS > patience {
 			continue
 		}
 		if t.lastNS < ns && r.nowNS-t.lastNS < patience {
-			return false
+			return t
 		}
 	}
-	return true
+	return nil
 }
 
 // build makes the next patch of the cluster's edges.
@@ -378,11 +422,11 @@ func (r *reconstruction) build() {
 	p.cuts, p.from, p.until, p.lo, p.hi, p.fine = cuts, from, until, lo, hi, step/2
 	begin := p.sec(lo)
 
-	rows := 0
+	readings := 0
 	for _, t := range use {
-		rows += len(t.between(from+1, hi))
+		readings += len(t.between(from+1, hi))
 	}
-	p.rows = slices.Grow(p.rows, rows)
+	p.readings = slices.Grow(p.readings, readings)
 	for _, t := range use {
 		channel := int8(slices.Index(r.tracks, t))
 		for _, u := range t.between(from+1, hi) {
@@ -390,7 +434,7 @@ func (r *reconstruction) build() {
 			if u.window <= 0 || at-t.response.lag-u.window < begin {
 				continue
 			}
-			p.rows = append(p.rows, row{at: at, window: u.window, value: u.value, channel: channel})
+			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, channel: channel})
 			p.blind[channel] = max(p.blind[channel], u.blindS)
 		}
 		p.blind[channel] = math.Hypot(p.blind[channel], t.response.delaySE)

@@ -92,7 +92,7 @@ func (g *groups) shrink(held []*patch, tracks []*track) {
 	kinds := map[kind]*kin{}
 	var list []*kin
 	for _, p := range held {
-		if p.failed || len(p.rows) == 0 {
+		if p.failed || len(p.readings) == 0 {
 			continue
 		}
 		p.findWhole()

@@ -115,7 +115,7 @@ func (l *learner) look(held []*patch) {
 func fit(held []*patch, from noise) (found noise, ok bool) {
 	var some []*patch
 	for i := 0; i < len(held); i += 1 + len(held)/somePatches {
-		if len(held[i].rows) > 0 {
+		if len(held[i].readings) > 0 {
 			some = append(some, held[i])
 		}
 	}
@@ -130,8 +130,8 @@ func fit(held []*patch, from noise) (found noise, ok bool) {
 func likeliest(some []*patch, from noise) noise {
 	var used [channels]int
 	for _, p := range some {
-		for i := range p.rows {
-			used[p.rows[i].channel]++
+		for i := range p.readings {
+			used[p.readings[i].channel]++
 		}
 	}
 	x, step := []float64{0, 0}, []float64{1, 1}
@@ -178,7 +178,7 @@ func likeliest(some []*patch, from noise) noise {
 // twice over, and more where a reading is a mean over longer than the patch's
 // shortest stretch between two edges, of whose height it shows a part.
 func (p *patch) step() float64 {
-	if len(p.rows) == 0 {
+	if len(p.readings) == 0 {
 		return 20
 	}
 	lo, hi := math.Inf(1), math.Inf(-1)

@@ -21,9 +21,9 @@ type patch struct {
 	edges       []edge   // its own, in the order of time
 	going       []*share // events that go on at its beginning
 
-	rows   []row
-	chains [channels]chain
-	blind  [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
+	readings []reading
+	chains   [channels]chain
+	blind    [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
 
 	*cells   // while it is being solved
 	segments int
@@ -55,7 +55,8 @@ type cells struct {
 	steps   []float64 // W²: of steps at cells' beginnings that no event tells of
 	grain   []float64 // s, of each cell: see grainOf
 	texture []float64 // W²: what the grain adds to the variance at cells' beginnings
-	store   []float64 // the rows' weights and slopes
+	rows    []row     // of the readings
+	store   []float64 // their weights and slopes
 }
 
 // hold is an event's part in a patch.
@@ -79,21 +80,26 @@ func (r *reconstruction) blank() *patch {
 	clear(p.whole)
 	clear(p.holds)
 	*p = patch{
-		cuts: p.cuts[:0], edges: p.edges[:0], going: p.going[:0], rows: p.rows[:0], starts: p.starts[:0],
+		cuts: p.cuts[:0], edges: p.edges[:0], going: p.going[:0], readings: p.readings[:0], starts: p.starts[:0],
 		joules: p.joules[:0], cov: p.cov[:0], seen: p.seen[:0], whole: p.whole[:0], holds: p.holds[:0],
 	}
 	return p
 }
 
-// row is a reading: the mean of the power, followed as its channel follows it,
-// over a window that ends at a time.
-type row struct {
+// reading is the mean of the power, followed as its channel follows it, over a
+// window that ends at a time.
+type reading struct {
 	at      float64 // s after the patch's origin
 	window  float64 // s
 	value   float64 // W
 	channel int8    // index in the reconstruction's chains
-	first   int     // cell of the first weight
-	last    int     // cell after that of the last
+}
+
+// row is what the cells add to a reading.
+type row struct {
+	reading
+	first   int // cell of the first weight
+	last    int // cell after that of the last
 	weights []float64
 	slope   []float64 // what a second later would add to the weights
 	steep   float64   // W/s: what a second later would show
@@ -103,53 +109,6 @@ type row struct {
 // chain is how a channel follows the power.
 type chain struct {
 	tau, lag float64 // s
-}
-
-// steps walks from one step of power to the next, forwards in time, and says
-// how much of each a reading shows.
-type steps struct {
-	chain
-	window   float64
-	per      float64 // 1/window
-	rate     float64 // 1/tau; 0: none
-	now, old float64 // what is left of the approach to the step at the window's end, and at its beginning; 0: all is over
-}
-
-func (c chain) over(window float64) steps {
-	s := steps{chain: c, window: window, per: 1 / window}
-	if c.tau >= 1e-9 {
-		s.rate = 1 / c.tau
-	}
-	return s
-}
-
-// share is how much of a step of power the reading shows that comes age later,
-// and how fast that grows, 1/s. ages fall from one call to the next; growth is
-// exp(rate·d) for the d by which this one is less than that before.
-func (s *steps) share(age, growth float64) (share, slope float64) {
-	age -= s.lag
-	until, risen := s.ramp(age, growth, &s.now)
-	if age <= s.window {
-		return until * s.per, risen * s.per
-	}
-	from, before := s.ramp(age-s.window, growth, &s.old)
-	return (until - from) * s.per, (risen - before) * s.per
-}
-
-// ramp is the approach to a step x after it, and its integral until then. left
-// is what is left of it, kept from one call to the next.
-func (s *steps) ramp(x, growth float64, left *float64) (integral, risen float64) {
-	switch {
-	case x <= 0:
-		return 0, 0
-	case s.rate == 0 || x > 40*s.tau:
-		return x - s.tau, 1
-	case *left == 0:
-		*left = math.Exp(-x * s.rate)
-	default:
-		*left *= growth
-	}
-	return x - s.tau + s.tau**left, 1 - *left
 }
 
 // memory is how long before a reading power matters to it.
@@ -167,13 +126,15 @@ const (
 	maxParams = channels * perChannel
 )
 
-// weigh finds what each cell adds to each row.
+// weigh finds what each cell adds to each row: what the reading shows of a step
+// of power at the cell's beginning, less what it shows of one at its end. Of a
+// step it shows the mean, over its window, of the approach to it.
 func (s *solver) weigh(p *patch) {
 	n := len(p.ends) - 1
 	size := 0
 	for i := range p.rows {
 		r := &p.rows[i]
-		c := p.chains[r.channel]
+		c := &p.chains[r.channel]
 		lo := sort.SearchFloat64s(p.ends, r.at-c.memory(r.window)) - 1
 		hi := sort.SearchFloat64s(p.ends, r.at-c.lag+1e-4)
 		hi = min(max(hi, 1), n)
@@ -184,43 +145,72 @@ func (s *solver) weigh(p *patch) {
 		p.store = make([]float64, size)
 	}
 	store := p.store[:size]
+	clear(store)
 	tau := math.Inf(1) // that growth is for
 	for i := range p.rows {
 		r := &p.rows[i]
-		c := p.chains[r.channel]
-		steps := c.over(r.window)
+		c := &p.chains[r.channel]
 		if c.tau != tau {
 			tau = c.tau
-			s.grow(p.ends, steps.rate)
+			s.grow(p.ends, tau)
 		}
 		k := r.last - r.first
 		r.weights, r.slope, store = store[:k:k], store[k:2*k:2*k], store[2*k:]
-		before, rising := 1.0, 0.0 // what lies before the first is as the first
-		for j := range k {
-			after, slope := 0.0, 0.0
-			if e := r.first + j + 1; e < n { // what lies after the last is as the last
-				after, slope = steps.share(r.at-p.ends[e], s.growth[e])
-			}
+		// What lies before the first cell is as the first, and after the last
+		// as the last.
+		at, from, until := r.at-c.lag, r.first+1, min(r.last+1, n)
+		s.approach(r, p.ends[from:until], s.growth[from:until], at, tau, 1/r.window)
+		s.approach(r, p.ends[from:until], s.growth[from:until], at-r.window, tau, -1/r.window)
+		before, rising := 1.0, 0.0
+		for j, after := range r.weights {
+			slope := r.slope[j]
 			r.weights[j], r.slope[j] = before-after, rising-slope
 			before, rising = after, slope
 		}
 	}
 }
 
-// grow finds by how much what is left of a step is more when it began at a
-// cell's beginning than at that of the cell before.
-func (s *solver) grow(ends []float64, rate float64) {
-	s.growth = resize(s.growth, len(ends))
-	if rate == 0 {
-		return
+// approach adds the integral until at of the approach to steps of power, so many
+// times, to the row's weights, and the approach to its slope.
+func (s *solver) approach(r *row, steps, growth []float64, at, tau, times float64) {
+	sum, slope := r.weights[:len(steps)], r.slope[:len(steps)]
+	growth = growth[:len(steps)]
+	j := 0
+	for ; j < len(steps) && at-steps[j] > 40*tau; j++ {
+		sum[j] += times * (at - steps[j] - tau)
+		slope[j] += times
 	}
+	for left := 0.0; j < len(steps) && at > steps[j]; j++ {
+		x := at - steps[j]
+		if left == 0 {
+			left = math.Exp(-x / tau)
+		} else {
+			left *= growth[j]
+		}
+		sum[j] += times * (x - tau + tau*left)
+		slope[j] += times * (1 - left)
+	}
+}
+
+// grow finds by how much what is left of the approach to a step is more when it
+// began at a cell's beginning than at that of the cell before.
+func (s *solver) grow(ends []float64, tau float64) {
+	s.growth = resize(s.growth, len(ends))
 	width, growth := 0.0, 1.0
 	for e := 1; e < len(ends); e++ {
 		// Neighbours are often as wide as each other.
 		if d := ends[e] - ends[e-1]; math.Abs(d-width) > 1e-12 {
-			width, growth = d, math.Exp(min(d*rate, 40))
+			width, growth = d, math.Exp(min(d/tau, 40))
 		}
 		s.growth[e] = growth
+	}
+}
+
+// drop leaves readings out.
+func (p *patch) drop(out func(reading) bool) {
+	p.readings = slices.DeleteFunc(p.readings, out)
+	if p.cells != nil {
+		p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return out(x.reading) })
 	}
 }
 
@@ -266,6 +256,10 @@ func (s *solver) lay(p *patch) {
 	p.busy = append(p.busy[:0], p.jump...)
 	clear(p.busy)
 	p.grain = resize(p.grain, len(p.segment))
+	p.rows = p.rows[:0]
+	for _, x := range p.readings {
+		p.rows = append(p.rows, row{reading: x})
+	}
 	active, at := append(s.active[:0], p.going...), 0
 	for i := range p.busy {
 		for ; at < len(p.edges) && p.sec(p.edges[at].ns) <= p.ends[i]+1e-9; at++ {
@@ -370,9 +364,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 				changed = changed || (was > 0) != (p.steps[i] > 0)
 			}
 			v += p.steps[i]
-			s.a.Add(i, i, 1/v)
-			s.a.Add(i-1, i-1, 1/v)
-			s.a.Add(i-1, i, -1/v)
+			s.a.AddDifference(i, 1/v)
 			if likelihood {
 				twologL += math.Log(v)
 			}
@@ -381,14 +373,17 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 			r := &p.rows[i]
 			late := p.blind[r.channel] * r.steep
 			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late
-			s.weights[i] = 1 / v
+			weight := 1 / v
+			s.weights[i] = weight
 			if likelihood {
 				twologL += math.Log(v)
 			}
-			misfit += r.value * r.value / v
-			s.a.AddOuter(r.first, r.weights, 1/v)
+			value := r.value * weight
+			misfit += r.value * value
+			s.a.AddOuter(r.first, r.weights, weight)
+			x := s.x[r.first:r.last]
 			for j, h := range r.weights {
-				s.x[r.first+j] += h * r.value / v
+				x[j] += h * value
 			}
 		}
 		if !s.a.Factorize() {
@@ -414,15 +409,15 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 				break
 			}
 			r := &p.rows[i]
-			r.steep, r.spread = 0, 0
-			mean := 0.0
+			steep, mean, spread := 0.0, 0.0, 0.0
+			watts, weights := s.x[r.first:r.last], r.weights[:len(r.slope)]
 			for j, h := range r.slope {
-				x := s.x[r.first+j]
-				r.steep += h * x
-				mean += r.weights[j] * x
-				r.spread += r.weights[j] * x * x
+				x := watts[j]
+				steep += h * x
+				mean += weights[j] * x
+				spread += weights[j] * x * x
 			}
-			r.spread = max(0, r.spread-mean*mean)
+			r.steep, r.spread = steep, max(0, spread-mean*mean)
 		}
 	}
 	// A patch that is further off than its noise allows has more of it.

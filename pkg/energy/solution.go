@@ -37,7 +37,7 @@ func (r *reconstruction) release(finish func(*share), end bool) {
 	if refuted(verdict) {
 		const counter = 1
 		for _, p := range r.held {
-			p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return x.channel == counter })
+			p.drop(func(x reading) bool { return x.channel == counter })
 		}
 	}
 	for _, t := range r.tracks {
@@ -139,10 +139,10 @@ func (r *solution) end(s *solver, p *patch) {
 // memory is how much more a patch's noise is, as a variance, for the memory
 // that the noise of its readings has.
 func (r *solution) memory(p *patch) float64 {
-	if len(p.rows) == 0 {
+	if len(p.readings) == 0 {
 		return 1
 	}
-	c := p.rows[0].channel
+	c := p.readings[0].channel
 	t := r.tracks[c]
 	more := t.restVar / (p.noise.sd[c] * p.noise.sd[c])
 	// No sensor's noise is like that: work was done that no event tells of.
@@ -162,7 +162,7 @@ const mostMemory = 25
 func (r *solution) align() {
 	var some []*patch
 	for i := 0; i < len(r.held); i += 1 + len(r.held)/64 {
-		if len(r.held[i].rows) > 0 {
+		if len(r.held[i].readings) > 0 {
 			some = append(some, r.held[i])
 		}
 	}
@@ -362,7 +362,7 @@ func (r *solution) give(p *patch) {
 	for _, h := range p.holds {
 		s := h.share
 		s.with = max(s.with, h.with)
-		if p.failed || len(p.rows) == 0 {
+		if p.failed || len(p.readings) == 0 {
 			s.dark = r.strangers("no reading is near the event")
 			continue
 		}
@@ -399,10 +399,10 @@ func (r *solution) give(p *patch) {
 // seam adds what the readings at a patch's beginning have a part in twice, in
 // the patch and in what is before it: the two err together.
 func (r *solution) seam(p *patch) {
-	if len(p.rows) == 0 {
+	if len(p.readings) == 0 {
 		return
 	}
-	c := p.rows[0].channel
+	c := p.readings[0].channel
 	at := p.noise.sd[c] * r.tracks[c].spacing / 1e9
 	double := 2 * at * at
 	if p.spacing > 0 {

@@ -14,6 +14,7 @@ import (
 // once, held repeats left out, with the energy up to it.
 type track struct {
 	name       string
+	counts     bool // it is the energy counter
 	response   response
 	updates    []update // in order of time
 	clock      ticker
@@ -160,7 +161,7 @@ func respond(name string, c *sensor.Channel) response {
 func (r response) delay(window float64) float64 { return r.lag + r.tau + window/2 }
 
 func newTrack(name string, r response) *track {
-	t := &track{name: name, response: r, spacing: r.update * 1e9}
+	t := &track{name: name, counts: name == record.ChannelCounter, response: r, spacing: r.update * 1e9}
 	t.clock.period = r.update * 1e9
 	return t
 }
@@ -270,21 +271,22 @@ func (t *track) breaks() int64 { return t.last().breaks }
 
 func (t *track) push(ns int64, window, w, off float64) {
 	w /= t.response.gain
-	l := t.last()
-	u := update{ns: ns, window: window, value: w, joules: l.joules, holes: l.holes, count: l.count + 1, breaks: l.breaks, blindS: off / 1e9}
+	u := update{ns: ns, window: window, value: w, count: 1, blindS: off / 1e9}
 	if n := len(t.updates); n > 0 {
+		l := &t.updates[n-1]
 		if ns <= l.ns {
 			t.late++
 			return
 		}
-		dt := float64(ns-l.ns) / 1e9
-		t.spacing += (math.Min(float64(ns-l.ns), 4*t.spacing) - t.spacing) / 32
+		apart := float64(ns - l.ns)
+		dt := apart / 1e9
+		t.spacing += (min(apart, 4*t.spacing) - t.spacing) / 32
 		held := w
-		if dt > 1.75*t.response.update && t.name != record.ChannelCounter && l.count > 0 {
+		if dt > 1.75*t.response.update && !t.counts && l.count > 0 {
 			held = (w + l.value) / 2
 		}
-		u.joules = u.joules.add(held * dt)
-		if blind := dt - math.Max(window, math.Min(dt, t.response.update)*t.response.coverage); blind > 0 {
+		u.joules, u.holes, u.count, u.breaks = l.joules.add(held*dt), l.holes, l.count+1, l.breaks
+		if blind := dt - max(window, min(dt, t.response.update)*t.response.coverage); blind > 0 {
 			u.holes += blind * blind * blind
 		}
 	}
@@ -334,7 +336,7 @@ func (t *track) meter(ns int64) (m meter) {
 		return m
 	}
 	window := t.response.window
-	if t.name == record.ChannelCounter {
+	if t.counts {
 		window = t.spacing / 1e9
 	}
 	at := ns + int64((t.response.delay(window)-t.spacing/2e9)*1e9)
@@ -352,7 +354,7 @@ func (t *track) meter(ns int64) (m meter) {
 		}
 		return m
 	}
-	a, b := t.updates[i-1], t.updates[i]
+	a, b := &t.updates[i-1], &t.updates[i]
 	part := float64(at-a.ns) / float64(b.ns-a.ns)
 	return meter{a.joules.add(b.joules.minus(a.joules) * part), a.holes + (b.holes-a.holes)*part, a.count, b.breaks, b.value, 0, true}
 }

@@ -18,7 +18,7 @@ type Band struct {
 	n, width int
 	data     []float64 // row i holds (i, i) … (i, i+width)
 	reach    []int     // of each row, the entry after its last
-	inverse  []float64 // of the factor's diagonal
+	inverse  []float64 // of the factor's pivots
 }
 
 // Reset makes it n × n, zero, with entries up to width from the diagonal.
@@ -48,6 +48,17 @@ func (b *Band) Add(i, j int, v float64) {
 	b.reach[i] = max(b.reach[i], j-i+1)
 }
 
+// AddDifference adds v times the square of the difference of the unknowns i-1
+// and i.
+func (b *Band) AddDifference(i int, v float64) {
+	w := b.width + 1
+	row := b.data[(i-1)*w : i*w+1]
+	row[0] += v
+	row[1] -= v
+	row[w] += v
+	b.reach[i-1] = max(b.reach[i-1], 2)
+}
+
 // AddOuter adds scale · x·xᵀ, x beginning at the matrix' entry (at, at).
 func (b *Band) AddOuter(at int, x []float64, scale float64) {
 	w := b.width + 1
@@ -71,21 +82,20 @@ func (b *Band) Factorize() (ok bool) {
 	w := b.width + 1
 	k := 1
 	for i := range b.n {
+		// What is eliminated reaches as far as the rows before.
 		k = min(max(k-1, b.reach[i]), b.n-i)
 		b.reach[i] = k
 		row := b.data[i*w : i*w+k]
-		if !(row[0] > 0) {
+		pivot := row[0]
+		if !(pivot > 0) {
 			return false
 		}
-		d := math.Sqrt(row[0])
-		row[0] = d
-		d = 1 / d
-		b.inverse[i] = d
+		pivot = 1 / pivot
+		b.inverse[i] = pivot
 		for j := 1; j < len(row); j++ {
-			row[j] *= d
-		}
-		for j := 1; j < len(row); j++ {
-			subtract(b.data[(i+j)*w:], row[j:], row[j])
+			u := row[j] * pivot
+			subtract(b.data[(i+j)*w:], row[j:], u)
+			row[j] = u
 		}
 	}
 	return true
@@ -105,7 +115,7 @@ func (b *Band) LogDet() float64 {
 	for i := range b.n {
 		sum += math.Log(b.data[i*(b.width+1)])
 	}
-	return 2 * sum
+	return sum
 }
 
 // Solve replaces each column of x, n rows of columns values, by the solution
@@ -118,20 +128,17 @@ func (b *Band) Solve(x []float64, columns int) {
 	w := b.width + 1
 	for i, k := range b.reach {
 		at := x[i*columns : (i+1)*columns]
-		for c := range at {
-			at[c] *= b.inverse[i]
-		}
 		for j, u := range b.data[i*w+1 : i*w+k] {
 			subtract(x[(i+1+j)*columns:], at, u)
 		}
 	}
 	for i := b.n - 1; i >= 0; i-- {
 		at := x[i*columns : (i+1)*columns]
-		for j, u := range b.data[i*w+1 : i*w+b.reach[i]] {
-			subtract(at, x[(i+1+j)*columns:(i+2+j)*columns], u)
-		}
 		for c := range at {
 			at[c] *= b.inverse[i]
+		}
+		for j, u := range b.data[i*w+1 : i*w+b.reach[i]] {
+			subtract(at, x[(i+1+j)*columns:(i+2+j)*columns], u)
 		}
 	}
 }
@@ -140,18 +147,17 @@ func (b *Band) Solve(x []float64, columns int) {
 func (b *Band) solve(x []float64) {
 	w := b.width + 1
 	for i, k := range b.reach {
-		x[i] *= b.inverse[i]
 		subtract(x[i+1:], b.data[i*w+1:i*w+k], x[i])
 	}
 	for i := b.n - 1; i >= 0; i-- {
 		row := b.data[i*w+1 : i*w+b.reach[i]]
 		after := x[i+1:]
 		after = after[:len(row)]
-		sum := x[i]
+		sum := x[i] * b.inverse[i]
 		for j, u := range row {
 			sum -= u * after[j]
 		}
-		x[i] = sum * b.inverse[i]
+		x[i] = sum
 	}
 }
 

@@ -38,6 +38,10 @@ func TestBand(t *testing.T) {
 		if n > 1 && width > 0 {
 			b.Add(1, 0, 0.1)
 			whole.SetSym(0, 1, whole.At(0, 1)+0.1)
+			b.AddDifference(1, 0.7)
+			whole.SetSym(0, 0, whole.At(0, 0)+0.7)
+			whole.SetSym(1, 1, whole.At(1, 1)+0.7)
+			whole.SetSym(0, 1, whole.At(0, 1)-0.7)
 		}
 		var c mat.Cholesky
 		if !c.Factorize(whole) || !b.Factorize() {
