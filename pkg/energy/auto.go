@@ -24,7 +24,7 @@ type reconstruction struct {
 	least  int64    // ns after an edge before which its patch is never known well enough
 
 	edges   edgeHeap
-	cluster []edge  // of the next patch
+	cluster []edge // of the next patch
 	await   await
 	recent  []int64 // edges before it, not far
 	firstNS int64

@@ -63,20 +63,23 @@ func kindOf(e *record.Event) kind {
 	return kind{groupKey{e.Phase, e.Model, e.BatchSize}, e.InputTokens.Or(0), e.OutputTokens.Or(0), int(math.Floor(math.Log2(e.Duration())))}
 }
 
-// whole finds the segments that are exactly one event.
+// findWhole finds the segments that are exactly one event.
 func (p *patch) findWhole() {
-	p.whole = make([]*share, p.segments)
-	index := map[*share]int{}
-	n, prev := 0, int64(math.MinInt64)
-	for _, e := range p.edges {
-		if e.ns != prev {
-			n++
-			prev = e.ns
+	for range p.segments {
+		p.whole = append(p.whole, nil)
+	}
+	n, before, first := 0, 0, 0 // the time's number, its first edge, and that of the time before
+	for i, e := range p.edges {
+		if i == 0 || e.ns != p.edges[i-1].ns {
+			n, before, first = n+1, first, i
 		}
-		if e.start {
-			index[e.share] = n
-		} else if a, ok := index[e.share]; ok && a == n-1 && p.whole[a] == nil {
-			p.whole[a] = e.share
+		if e.start || p.whole[n-1] != nil {
+			continue
+		}
+		for _, o := range p.edges[before:first] {
+			if o.start && o.share == e.share {
+				p.whole[n-1] = e.share
+			}
 		}
 	}
 }

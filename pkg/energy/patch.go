@@ -39,11 +39,13 @@ type patch struct {
 	// What it comes to.
 	joules   []float64            // of each segment
 	cov      []float64            // of them, segments × segments, J²
-	drift    [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them
+	drift    [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them; nil: nothing
+	drifts   []float64            // room for it
 	seen     []float64            // of each segment: readings' worth that fell into it
 	whole    []*share             // the event that a segment is
 	holds    []hold
-	restless bool // power moves though no event goes on
+	parts    []float64 // room for those of holds
+	restless bool      // power moves though no event goes on
 }
 
 // cells are the cells of a patch and what is found about them.
@@ -57,6 +59,14 @@ type cells struct {
 	texture []float64 // W²: what the grain adds to the variance at cells' beginnings
 	rows    []row     // of the readings
 	store   []float64 // their weights and slopes
+}
+
+// clone is a copy with room of its own.
+func (c *cells) clone() *cells {
+	return &cells{
+		ends: slices.Clone(c.ends), segment: slices.Clone(c.segment), jump: slices.Clone(c.jump), busy: slices.Clone(c.busy),
+		grain: slices.Clone(c.grain), rows: slices.Clone(c.rows),
+	}
 }
 
 // hold is an event's part in a patch.
@@ -82,6 +92,7 @@ func (r *reconstruction) blank() *patch {
 	*p = patch{
 		cuts: p.cuts[:0], edges: p.edges[:0], going: p.going[:0], readings: p.readings[:0], starts: p.starts[:0],
 		joules: p.joules[:0], cov: p.cov[:0], seen: p.seen[:0], whole: p.whole[:0], holds: p.holds[:0],
+		drifts: p.drifts, parts: p.parts[:0],
 	}
 	return p
 }
@@ -500,8 +511,9 @@ func resize(x []float64, n int) []float64 {
 // settle writes the outcome of solve into the patch.
 func (s *solver) settle(p *patch) {
 	n, k := len(p.ends)-1, p.segments
-	p.joules, p.cov = resize(p.joules, k), resize(p.cov, k*k)
-	z := resize(s.z, n*k)
+	p.joules, p.cov, p.seen = resize(p.joules, k), resize(p.cov, k*k), resize(p.seen, k)
+	p.drifts = resize(p.drifts, maxParams*k)
+	z := resize(s.z, n*k) // of each segment n: what its energy has to do with that of the cells
 	s.z = z
 	for i, g := range p.segment {
 		if g < 0 {
@@ -509,55 +521,52 @@ func (s *solver) settle(p *patch) {
 		}
 		d := p.ends[i+1] - p.ends[i]
 		p.joules[g] += d * s.x[i]
-		z[i*k+g] = d
+		z[g*n+i] = d
 	}
-	s.a.Solve(z, k)
 	for g := range k {
+		zg := z[g*n : (g+1)*n]
+		s.a.Solve(zg, 1)
 		if s.sumVar == 0 {
-			break
+			continue
 		}
 		at := 0.0
 		for j, h := range s.sum {
-			at += h * z[j*k+g]
+			at += h * zg[j]
 		}
 		for j, u := range s.u {
-			z[j*k+g] -= u * at / s.sumVar
+			zg[j] -= u * at / s.sumVar
 		}
 	}
 	for i, g := range p.segment {
 		if g < 0 {
 			continue
 		}
-		d := p.ends[i+1] - p.ends[i]
+		d := p.scale * (p.ends[i+1] - p.ends[i])
 		for j := range k {
-			p.cov[g*k+j] += p.scale * d * z[i*k+j]
+			p.cov[g*k+j] += d * z[j*n+i]
 		}
 	}
-	p.seen = resize(p.seen, k)
 	for i := range p.rows {
 		r := &p.rows[i]
-		for j, h := range r.weights {
-			if g := p.segment[r.first+j]; g >= 0 {
-				p.seen[g] += h
+		for j, g := range p.segment[r.first:r.last] {
+			if g >= 0 {
+				p.seen[g] += r.weights[j]
 			}
 		}
 		// A channel that is later than thought by a second shows what the
 		// model would have shown a second before.
-		add := func(param int, change float64) {
-			param += int(r.channel) * perChannel
-			if p.drift[param] == nil {
-				p.drift[param] = make([]float64, k)
+		late := int(r.channel)*perChannel + paramLag
+		gain := int(r.channel)*perChannel + paramGain
+		p.drift[late], p.drift[gain] = p.drifts[late*k:][:k], p.drifts[gain*k:][:k]
+		for g := range k {
+			at := 0.0
+			for j, v := range z[g*n:][r.first:r.last] {
+				at += r.weights[j] * v
 			}
-			for g := range k {
-				at := 0.0
-				for j, h := range r.weights {
-					at += h * z[(r.first+j)*k+g]
-				}
-				p.drift[param][g] += s.weights[i] * change * at
-			}
+			at *= s.weights[i]
+			p.drift[late][g] += r.steep * at
+			p.drift[gain][g] += r.value * at
 		}
-		add(paramLag, r.steep)
-		add(paramGain, r.value)
 	}
 }
 

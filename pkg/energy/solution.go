@@ -91,7 +91,9 @@ func (r *solution) solve() {
 	r.disown()
 	if r.learner.looks() {
 		each(r.held, func(s *solver, p *patch, _ int) {
-			p.cells = &cells{}
+			p.cells = &s.cells
+			s.lay(p)
+			p.cells = p.clone()
 			r.begin(s, p)
 		})
 		r.recognise()
@@ -101,6 +103,7 @@ func (r *solution) solve() {
 	} else {
 		each(r.held, func(s *solver, p *patch, _ int) {
 			p.cells = &s.cells
+			s.lay(p)
 			r.begin(s, p)
 			r.end(s, p)
 		})
@@ -115,7 +118,6 @@ func (r *solution) solve() {
 
 // begin finds what a patch's power is like, by the noise that is usual.
 func (r *solution) begin(s *solver, p *patch) {
-	s.lay(p)
 	s.weigh(p)
 	p.noise = prior
 	p.noise.jump = p.step()
@@ -305,7 +307,7 @@ func (e *edge) pass(active []*share) []*share {
 
 // apportion finds the events' parts in the segments of a patch.
 func (s *solver) apportion(p *patch) {
-	p.holds = p.holds[:0]
+	p.holds, p.parts = p.holds[:0], p.parts[:0]
 	active, at := append(s.active[:0], p.going...), 0
 	for g := range p.segments {
 		for ; at < len(p.edges) && p.edges[at].ns <= p.starts[g]; at++ {
@@ -331,7 +333,11 @@ func (p *patch) hold(s *share) *hold {
 			return &p.holds[i]
 		}
 	}
-	p.holds = append(p.holds, hold{share: s, parts: make([]float64, p.segments)})
+	n := len(p.parts)
+	for range p.segments {
+		p.parts = append(p.parts, 0)
+	}
+	p.holds = append(p.holds, hold{share: s, parts: p.parts[n:len(p.parts):len(p.parts)]})
 	return &p.holds[len(p.holds)-1]
 }
 
