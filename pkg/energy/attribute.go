@@ -214,8 +214,8 @@ func (a *Attributor) take(e record.Event) error {
 	}
 	if a.opts.Method == Auto && !p.untimely {
 		for _, b := range p.boards {
-			s := &share{event: p, own: 1}
-			p.shares = append(p.shares, s)
+			s := p.share()
+			*s = share{event: p, own: 1}
 			b.power.watch(s)
 			if !s.done {
 				p.undone++
@@ -229,6 +229,17 @@ func (a *Attributor) take(e record.Event) error {
 	a.going = append(a.going, p)
 	a.firstEnd = min(a.firstEnd, p.event.EndNS)
 	return nil
+}
+
+// share is one more of the event's, of those that it had when it was another
+// event, or a new one.
+func (p *pending) share() *share {
+	n := len(p.shares)
+	if n == cap(p.shares) || p.shares[:n+1][n] == nil {
+		p.shares = append(p.shares, &share{})
+	}
+	p.shares = p.shares[:n+1]
+	return p.shares[n]
 }
 
 // clone is a copy of the event that shares nothing with the reader that made it.
