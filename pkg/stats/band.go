@@ -3,6 +3,7 @@ package stats
 import (
 	"math"
 
+	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/mat"
 )
 
@@ -65,14 +66,12 @@ func (b *Band) AddOuter(at int, x []float64, scale float64) {
 	if len(x) > 0 {
 		b.reach[at] = max(b.reach[at], len(x))
 	}
-	for i, xi := range x {
-		rest := x[i:]
-		row := b.data[(at+i)*w:]
-		row = row[:len(rest)]
-		s := scale * xi
-		for j, xj := range rest {
-			row[j] += s * xj
-		}
+	i := 0
+	for ; i < len(x)-long; i++ {
+		addLong(b.data[(at+i)*w:], x[i:], scale*x[i])
+	}
+	for ; i < len(x); i++ {
+		add(b.data[(at+i)*w:], x[i:], scale*x[i])
 	}
 }
 
@@ -92,22 +91,34 @@ func (b *Band) Factorize() (ok bool) {
 		}
 		pivot = 1 / pivot
 		b.inverse[i] = pivot
-		for j := 1; j < len(row); j++ {
+		j := 1
+		for ; j < len(row)-long; j++ {
 			u := row[j] * pivot
-			subtract(b.data[(i+j)*w:], row[j:], u)
+			addLong(b.data[(i+j)*w:], row[j:], -u)
+			row[j] = u
+		}
+		for ; j < len(row); j++ {
+			u := row[j] * pivot
+			add(b.data[(i+j)*w:], row[j:], -u)
 			row[j] = u
 		}
 	}
 	return true
 }
 
-// subtract takes x, so many times, off y.
-func subtract(y, x []float64, times float64) {
+// add adds x, so many times, to y.
+func add(y, x []float64, times float64) {
 	y = y[:len(x)]
 	for i, v := range x {
-		y[i] -= times * v
+		y[i] += times * v
 	}
 }
+
+// addLong is add for rows for which a call of the library is no more than the
+// arithmetic.
+func addLong(y, x []float64, times float64) { blas64.Implementation().Daxpy(len(x), times, x, 1, y, 1) }
+
+const long = 16
 
 // LogDet is the logarithm of the determinant.
 func (b *Band) LogDet() float64 {
@@ -129,7 +140,7 @@ func (b *Band) Solve(x []float64, columns int) {
 	for i, k := range b.reach {
 		at := x[i*columns : (i+1)*columns]
 		for j, u := range b.data[i*w+1 : i*w+k] {
-			subtract(x[(i+1+j)*columns:], at, u)
+			add(x[(i+1+j)*columns:], at, -u)
 		}
 	}
 	for i := b.n - 1; i >= 0; i-- {
@@ -138,7 +149,7 @@ func (b *Band) Solve(x []float64, columns int) {
 			at[c] *= b.inverse[i]
 		}
 		for j, u := range b.data[i*w+1 : i*w+b.reach[i]] {
-			subtract(at, x[(i+1+j)*columns:(i+2+j)*columns], u)
+			add(at, x[(i+1+j)*columns:(i+2+j)*columns], -u)
 		}
 	}
 }
@@ -147,7 +158,7 @@ func (b *Band) Solve(x []float64, columns int) {
 func (b *Band) solve(x []float64) {
 	w := b.width + 1
 	for i, k := range b.reach {
-		subtract(x[i+1:], b.data[i*w+1:i*w+k], x[i])
+		add(x[i+1:], b.data[i*w+1:i*w+k], -x[i])
 	}
 	for i := b.n - 1; i >= 0; i-- {
 		row := b.data[i*w+1 : i*w+b.reach[i]]
