@@ -42,7 +42,7 @@ const (
 // the power as boards of their kind do. What one shows that does not is worth
 // nothing: another shape fits it better, but which of many is not told by a
 // few edges.
-func (r *solution) recognise() {
+func (r *solution) recognise(from []*patch) {
 	for c, t := range r.tracks {
 		s, ok := shapesOf[t.name]
 		if !ok || t.response.told || t.alien != "" {
@@ -50,8 +50,8 @@ func (r *solution) recognise() {
 		}
 		var some []*patch
 		readings := 0
-		for i := 0; i < len(r.held); i += 1 + len(r.held)/(2*somePatches) {
-			if p := r.held[i].only(c); p.ranges() > leastStep {
+		for _, p := range from {
+			if p = p.only(c); p.ranges() > leastStep {
 				some = append(some, p)
 				readings += len(p.rows)
 			}
@@ -103,12 +103,15 @@ func (r *solution) take(c int, window float64) {
 	}
 	t.response.window = window
 	each(r.held, func(s *solver, p *patch, _ int) {
-		for i := range p.rows {
-			if int(p.rows[i].channel) == c {
-				p.rows[i].window = window
+		for i := range p.readings {
+			if int(p.readings[i].channel) == c {
+				p.readings[i].window = window
 			}
 		}
-		s.weigh(p)
+		if p.cells != nil {
+			s.lay(p)
+			r.begin(s, p, 0)
+		}
 	})
 }
 

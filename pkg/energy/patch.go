@@ -61,14 +61,6 @@ type cells struct {
 	store   []float64 // their weights and slopes
 }
 
-// clone is a copy with room of its own.
-func (c *cells) clone() *cells {
-	return &cells{
-		ends: slices.Clone(c.ends), segment: slices.Clone(c.segment), jump: slices.Clone(c.jump), busy: slices.Clone(c.busy),
-		grain: slices.Clone(c.grain), rows: slices.Clone(c.rows),
-	}
-}
-
 // hold is an event's part in a patch.
 type hold struct {
 	share    *share

@@ -90,25 +90,16 @@ func (r *solution) solve() {
 	r.attend()
 	r.disown()
 	if r.learner.looks() {
-		each(r.held, func(s *solver, p *patch, _ int) {
-			p.cells = &s.cells
-			s.lay(p)
-			p.cells = p.clone()
-			r.begin(s, p)
-		})
-		r.recognise()
-		r.align()
-		r.learner.look(r.held)
-		each(r.held, func(s *solver, p *patch, _ int) { r.end(s, p) })
-	} else {
-		each(r.held, func(s *solver, p *patch, _ int) {
-			p.cells = &s.cells
-			s.lay(p)
-			r.begin(s, p)
-			r.end(s, p)
-		})
+		r.look()
 	}
 	r.learner.batches++
+	each(r.held, func(s *solver, p *patch, _ int) {
+		p.cells = &s.cells
+		s.lay(p)
+		r.begin(s, p, 0)
+		r.end(s, p)
+		p.cells = nil
+	})
 	r.group.shrink(r.held, r.tracks)
 	for _, p := range r.held {
 		r.restless = r.restless || p.restless
@@ -116,8 +107,47 @@ func (r *solution) solve() {
 	}
 }
 
+// look learns from some patches of the batch: of channels of which nothing was
+// measured, how late all are, and their noise.
+func (r *solution) look() {
+	steps, edges := thin(r.held, 2*somePatches), thin(r.held, 64)
+	kinds := kindsOf(r.held)
+	var some []*patch
+	for _, of := range append(kinds.some, kinds.all, steps, edges) {
+		for _, p := range of {
+			if p.cells == nil {
+				p.cells = &cells{}
+				some = append(some, p)
+			}
+		}
+	}
+	each(some, func(s *solver, p *patch, _ int) {
+		s.lay(p)
+		r.begin(s, p, 0)
+	})
+	r.recognise(steps)
+	if r.align(edges) {
+		r.place(r.held)
+		each(some, r.begin)
+	}
+	r.learner.look(kinds)
+	for _, p := range some {
+		p.cells = nil
+	}
+}
+
+// thin are some n of the patches that have readings, up to twice as many.
+func thin(held []*patch, n int) (some []*patch) {
+	for i := 0; i < len(held); i += 1 + len(held)/n {
+		if len(held[i].readings) > 0 {
+			some = append(some, held[i])
+		}
+	}
+	return some
+}
+
 // begin finds what a patch's power is like, by the noise that is usual.
-func (r *solution) begin(s *solver, p *patch) {
+func (r *solution) begin(s *solver, p *patch, _ int) {
 	s.weigh(p)
 	p.noise = prior
 	p.noise.jump = p.step()
@@ -135,7 +165,6 @@ func (r *solution) end(s *solver, p *patch) {
 		p.failed = true
 	}
 	s.apportion(p)
-	p.cells = nil
 }
 
 // memory is how much more a patch's noise is, as a variance, for the memory
@@ -160,16 +189,11 @@ func (r *solution) memory(p *patch) float64 {
 const mostMemory = 25
 
 // align finds how much later or earlier than thought each channel is against
-// the events' edges, as far as their steps of power tell: one delay for all.
-func (r *solution) align() {
-	var some []*patch
-	for i := 0; i < len(r.held); i += 1 + len(r.held)/64 {
-		if len(r.held[i].readings) > 0 {
-			some = append(some, r.held[i])
-		}
-	}
+// the events' edges, as far as the steps of power in some patches tell: one delay
+// for all. ok is false where they are too few.
+func (r *solution) align(some []*patch) (ok bool) {
 	if len(some) < fewPatches {
-		return
+		return false
 	}
 	var found [channels]float64
 	var known [channels]float64 // 1/s², before
@@ -220,15 +244,21 @@ func (r *solution) align() {
 			t.aligned = true
 		}
 	}
-	each(r.held, func(s *solver, p *patch, _ int) {
-		s.shift(p, r.tracks, [channels]float64{})
+	return true
+}
+
+// place gives patches that were built before the channels' delays were found those
+// delays.
+func (r *solution) place(held []*patch) {
+	for _, p := range held {
 		for c, t := range r.tracks {
+			p.chains[c] = t.response.chain
+			p.chains[c].lag += t.shift
 			if t.aligned {
 				p.blind[c] = t.shiftSE
 			}
 		}
-		s.solve(p, p.noise, true, false)
-	})
+	}
 }
 
 // scan is about where a channel's delay is likeliest, of those that are known no
