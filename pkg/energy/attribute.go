@@ -79,11 +79,12 @@ type Attributor struct {
 
 // board is one GPU.
 type board struct {
-	index    int
-	channels []channel
-	ns       int64 // time of its latest sample
-	sampled  bool
-	power    *reconstruction // by Auto
+	index                     int
+	channels                  []channel
+	polled, buffered, counted []channel // of them, by the records that they take
+	ns                        int64     // time of its latest sample
+	sampled                   bool
+	power                     *reconstruction // by Auto
 }
 
 // pending is an event on its way.
@@ -161,6 +162,16 @@ func (a *Attributor) board(gpu int) *board {
 			b.channels = append(b.channels, &polled{c, averaged()})
 		default:
 			b.channels = append(b.channels, &polled{c, usage})
+		}
+	}
+	for _, c := range b.channels {
+		switch c.(type) {
+		case *buffered:
+			b.buffered = append(b.buffered, c)
+		case *counted:
+			b.counted = append(b.counted, c)
+		default:
+			b.polled = append(b.polled, c)
 		}
 	}
 	if a.opts.Method == Auto {
@@ -257,22 +268,28 @@ func clone(e *record.Event) record.Event {
 // Observe takes a record of the trace. Records that carry no power are passed over.
 func (a *Attributor) Observe(r record.Record) error {
 	var b *board
+	var channels []channel
 	switch r := r.(type) {
 	case *record.Sample:
 		if b = a.board(r.GPU); b != nil {
 			a.sample(b, r)
+			channels = b.polled
 		}
 	case *record.Power:
-		b = a.board(r.GPU)
+		if b = a.board(r.GPU); b != nil {
+			channels = b.buffered
+		}
 	case *record.Counter:
-		b = a.board(r.GPU)
+		if b = a.board(r.GPU); b != nil {
+			channels = b.counted
+		}
 	default:
 		return nil
 	}
 	if b == nil {
 		return fmt.Errorf("more than %d GPUs", maxGPUs)
 	}
-	for _, c := range b.channels {
+	for _, c := range channels {
 		c.observe(r)
 	}
 	if b.power != nil {

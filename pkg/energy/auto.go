@@ -187,6 +187,21 @@ func (r *reconstruction) pass(ns int64) {
 	}
 }
 
+// observePowers takes readings of the driver's buffer in a row, before quiet.
+func (r *reconstruction) observePowers(times []int64, watts []float64) {
+	t := r.tracks[0]
+	for i, ns := range times {
+		if i == 0 || i == len(times)-1 || r.records%1024 == 1023 {
+			r.pass(ns)
+		} else { // the same for this track
+			r.records++
+			r.nowNS = max(r.nowNS, ns)
+			t.quiet, t.busy = ns > r.busyUntil+settled, ns < r.busyUntil
+		}
+		t.stamped(ns, watts[i])
+	}
+}
+
 // trim forgets what no patch will ask for.
 func (r *reconstruction) trim() {
 	r.compare()
