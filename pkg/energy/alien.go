@@ -102,12 +102,8 @@ func (r *solution) take(c int, window float64) {
 		return
 	}
 	t.response.window = window
+	r.place()
 	each(r.held, func(s *solver, p *patch, _ int) {
-		for i := range p.readings {
-			if int(p.readings[i].channel) == c {
-				p.readings[i].window = window
-			}
-		}
 		if p.cells != nil {
 			s.lay(p)
 			r.begin(s, p, 0)

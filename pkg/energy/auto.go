@@ -100,6 +100,9 @@ func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {
 	r.least = leastReach(r.tracks)
 	r.await.ns = math.MinInt64
 	r.solution = &solution{group: groups{map[kind]*pool{}}}
+	for i := range r.solution.still {
+		r.solution.tracks = append(r.solution.tracks, &r.solution.still[i])
+	}
 	return r
 }
 

@@ -222,6 +222,12 @@ func each(patches []*patch, f func(s *solver, p *patch, i int)) {
 	parallel((len(patches)+7)/8, len(patches), func(s *solver, i int) { f(s, patches[i], i) })
 }
 
+// eachBeside is each while a batch is built, which must not wait for a processor:
+// it is what the next solution waits for.
+func eachBeside(patches []*patch, f func(s *solver, p *patch, i int)) {
+	parallel(max(1, runtime.GOMAXPROCS(0)-1), len(patches), func(s *solver, i int) { f(s, patches[i], i) })
+}
+
 // parallel calls f for the numbers below n, on so many processors at the most.
 func parallel(most, n int, f func(s *solver, i int)) {
 	var next atomic.Int64

@@ -12,9 +12,11 @@ import (
 // the same record of the trace each time, so that what comes out does not depend
 // on how fast either was.
 type solution struct {
-	tracks []*track // without their updates
+	tracks []*track        // still
+	still  [channels]track // as they were, without updates
 	held   []*patch
 	done   chan struct{} // closed when all is solved; nil where nothing is going on
+	beside bool          // the next batch is being built
 
 	active   []*share // events that have begun and not ended in the patches so far
 	group    groups
@@ -24,8 +26,8 @@ type solution struct {
 	disagree bool     // the witnesses
 }
 
-// release has the held patches solved, and takes what became of those before. At
-// the end it waits for these, too.
+// release has the held patches solved, and takes what became of those before, and
+// what was found about the channels. At the end it waits for these, too.
 func (r *reconstruction) release(finish func(*share), end bool) {
 	r.collect(finish)
 	if len(r.held) == 0 {
@@ -44,26 +46,18 @@ func (r *reconstruction) release(finish func(*share), end bool) {
 		t.restVar, t.workVar = t.rest.variance(), t.work.variance()
 	}
 	s.held, r.held, r.heldEdges = r.held, s.held[:0], 0
-	if end || s.learner.looks() {
-		// What is found about the channels matters to the patches to come.
-		s.tracks = r.tracks
-		s.solve()
-		s.done = make(chan struct{})
-		close(s.done)
-		r.collect(finish)
-		return
+	for i, t := range r.tracks {
+		s.still[i] = *t
+		s.still[i].updates = nil
 	}
-	s.tracks = nil
-	for _, t := range r.tracks {
-		still := *t
-		still.updates = nil
-		s.tracks = append(s.tracks, &still)
-	}
-	s.done = make(chan struct{})
+	s.done, s.beside = make(chan struct{}), !end
 	go func() {
 		defer close(s.done)
 		s.solve()
 	}()
+	if end {
+		r.collect(finish)
+	}
 }
 
 // collect waits for the batch that is being solved.
@@ -74,6 +68,9 @@ func (r *reconstruction) collect(finish func(*share)) {
 	}
 	<-s.done
 	s.done = nil
+	for i, t := range r.tracks {
+		t.learn(s.tracks[i])
+	}
 	r.restless, r.disagree = s.restless, s.disagree
 	for _, e := range s.ended {
 		finish(e)
@@ -88,11 +85,16 @@ func (r *reconstruction) collect(finish func(*share)) {
 // solve solves the batch.
 func (r *solution) solve() {
 	r.attend()
+	r.place()
 	r.disown()
 	if r.learner.looks() {
 		r.look()
 	}
 	r.learner.batches++
+	each := each
+	if r.beside {
+		each = eachBeside
+	}
 	each(r.held, func(s *solver, p *patch, _ int) {
 		p.cells = &s.cells
 		s.lay(p)
@@ -127,7 +129,7 @@ func (r *solution) look() {
 	})
 	r.recognise(steps)
 	if r.align(edges) {
-		r.place(r.held)
+		r.place()
 		each(some, r.begin)
 	}
 	r.learner.look(kinds)
@@ -247,15 +249,20 @@ func (r *solution) align(some []*patch) (ok bool) {
 	return true
 }
 
-// place gives patches that were built before the channels' delays were found those
-// delays.
-func (r *solution) place(held []*patch) {
-	for _, p := range held {
+// place gives the held patches what has been found about the channels since they
+// were built.
+func (r *solution) place() {
+	for _, p := range r.held {
 		for c, t := range r.tracks {
 			p.chains[c] = t.response.chain
 			p.chains[c].lag += t.shift
 			if t.aligned {
 				p.blind[c] = t.shiftSE
+			}
+		}
+		for i := range p.readings {
+			if x := &p.readings[i]; !r.tracks[x.channel].counts {
+				x.window = r.tracks[x.channel].response.window
 			}
 		}
 	}

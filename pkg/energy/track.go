@@ -170,6 +170,12 @@ func newTrack(name string, r response) *track {
 // board and not a stale cache.
 const lowReads = 10
 
+// learn takes over what was found of the channel.
+func (t *track) learn(from *track) {
+	t.response.window = from.response.window
+	t.shift, t.shiftSE, t.aligned, t.alien = from.shift, from.shiftSE, from.aligned, from.alien
+}
+
 // suspect says whether a reading is one that no board shows at rest.
 func (t *track) suspect(w float64) bool {
 	if w >= record.FloorW {
