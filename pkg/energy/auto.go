@@ -2,7 +2,6 @@ package energy
 
 import (
 	"cmp"
-	"container/heap"
 	"math"
 	"slices"
 
@@ -227,8 +226,8 @@ func (r *reconstruction) watch(s *share) {
 		return
 	}
 	r.busyUntil = max(r.busyUntil, e.EndNS)
-	heap.Push(&r.edges, edge{e.StartNS, s, true})
-	heap.Push(&r.edges, edge{e.EndNS, s, false})
+	r.edges.push(edge{e.StartNS, s, true})
+	r.edges.push(edge{e.EndNS, s, false})
 }
 
 // flank is how far from an edge readings matter, for tracks in use: for how
@@ -345,7 +344,7 @@ func (r *reconstruction) advance(all bool) {
 		if len(r.edges) > 0 && (all || r.edges[0].ns < r.nowNS) {
 			e := r.edges[0]
 			if len(r.cluster) == 0 || e.ns == last || e.ns-last <= 2*reach && r.distinct() < maxEdges {
-				r.cluster = append(r.cluster, heap.Pop(&r.edges).(edge))
+				r.cluster = append(r.cluster, r.edges.pop())
 				continue
 			}
 		}
@@ -535,23 +534,48 @@ func (p *patch) settleOn(tracks []*track) {
 	}
 }
 
-// edgeHeap orders edges by time, ends before starts, so that what ends where
-// another begins does not overlap it.
+// edgeHeap has the next edge first: by time, ends before starts, so that what ends
+// where another begins does not overlap it. It is a heap as container/heap has
+// it, but takes edges without wrapping them up.
 type edgeHeap []edge
 
-func (h edgeHeap) Len() int { return len(h) }
-func (h edgeHeap) Less(i, j int) bool {
+func (h edgeHeap) less(i, j int) bool {
 	if c := cmp.Compare(h[i].ns, h[j].ns); c != 0 {
 		return c < 0
 	}
 	return !h[i].start && h[j].start && h[i].share != h[j].share
 }
-func (h edgeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *edgeHeap) Push(x any)   { *h = append(*h, x.(edge)) }
-func (h *edgeHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	old[len(old)-1] = edge{}
-	*h = old[:len(old)-1]
-	return x
+
+func (h *edgeHeap) push(e edge) {
+	*h = append(*h, e)
+	all := *h
+	for j := len(all) - 1; j > 0; {
+		i := (j - 1) / 2
+		if !all.less(j, i) {
+			break
+		}
+		all[i], all[j] = all[j], all[i]
+		j = i
+	}
+}
+
+func (h *edgeHeap) pop() edge {
+	all := *h
+	n := len(all) - 1
+	first := all[0]
+	all[0], all[n] = all[n], edge{}
+	all = all[:n]
+	*h = all
+	for i := 0; 2*i+1 < n; {
+		j := 2*i + 1
+		if j+1 < n && all.less(j+1, j) {
+			j++
+		}
+		if !all.less(j, i) {
+			break
+		}
+		all[i], all[j] = all[j], all[i]
+		i = j
+	}
+	return first
 }

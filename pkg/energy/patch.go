@@ -162,8 +162,9 @@ func (s *solver) weigh(p *patch) {
 		// What lies before the first cell is as the first, and after the last
 		// as the last.
 		at, from, until := r.at-c.lag, r.first+1, min(r.last+1, n)
-		s.approach(r, p.ends[from:until], s.growth[from:until], at, tau, 1/r.window)
-		s.approach(r, p.ends[from:until], s.growth[from:until], at-r.window, tau, -1/r.window)
+		steps, growth := p.ends[from:until], s.growth[from:until]
+		s.approach(r, steps, growth, at, tau, 1/r.window)
+		s.approach(r, steps, growth, at-r.window, tau, -1/r.window)
 		before, rising := 1.0, 0.0
 		for j, after := range r.weights {
 			slope := r.slope[j]

@@ -391,7 +391,7 @@ const (
 // look says whether a value read at ns, after one at prev, is a new one, when
 // it was made, and by how much that may be off, as a standard deviation, ns.
 func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fresh bool) {
-	now, before := float64(ns-t.base), math.Max(float64(prev-t.base), float64(ns-t.base)-t.period)
+	now, before := float64(ns-t.base), max(float64(prev-t.base), float64(ns-t.base)-t.period)
 	steps := math.Floor((now - (t.lo+t.hi)/2) / t.period)
 	if !changed {
 		// It may have been made anew and come out the same.
@@ -401,8 +401,8 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 			return 0, 0, false
 		}
 		t.step(steps)
-		t.hi = math.Min(t.hi, now)
-		t.lo = math.Max(t.lo, t.hi-t.period)
+		t.hi = min(t.hi, now)
+		t.lo = max(t.lo, t.hi-t.period)
 		t.center()
 		t.rebase()
 		return t.made(), t.off(), true
@@ -413,10 +413,10 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 	if steps >= 1 {
 		t.step(steps)
 	}
-	lo, hi := math.Max(t.lo, before), math.Min(t.hi, now)
+	lo, hi := max(t.lo, before), min(t.hi, now)
 	if lo > hi || steps < 1 {
 		lo, hi = before, now // the clock slipped
-		t.drift = math.Min(2*t.drift, worstDrift)
+		t.drift = min(2*t.drift, worstDrift)
 	}
 	t.lo, t.hi = lo, hi
 	t.center()
@@ -435,7 +435,7 @@ func (t *ticker) step(n float64) {
 // between two of them is as long as they are apart.
 func (t *ticker) center() {
 	t.mid += ((t.lo+t.hi)/2 - t.mid) / 16
-	t.mid = math.Max(t.lo, math.Min(t.hi, t.mid))
+	t.mid = max(t.lo, min(t.hi, t.mid))
 }
 
 // rebase keeps the numbers small enough to be exact.
