@@ -3,7 +3,6 @@ package energy
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"joulepipe/pkg/record"
 )
@@ -165,17 +164,9 @@ func (r *reconstruction) agreement() *record.Agreement {
 // is one of those that run at half the power.
 const half = 1.5
 
-// refute leaves the counter out of the held patches where it is plainly wrong:
-// what is right by itself would be bent by it.
-func (r *reconstruction) refute() {
-	const counter = 1
-	if a := r.agreement(); a.Verdict != Disagree || a.Ratio.V < half {
-		return
-	}
-	for _, p := range r.held {
-		p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return x.channel == counter })
-	}
-}
+// refuted says that the counter is plainly wrong: what is right by itself would be
+// bent by it.
+func refuted(a *record.Agreement) bool { return a.Verdict == Disagree && a.Ratio.V >= half }
 
 // blame says which evidence speaks for which witness.
 func blame(ratio float64, r response, name string) string {

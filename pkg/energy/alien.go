@@ -3,7 +3,6 @@ package energy
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"joulepipe/pkg/record"
 )
@@ -43,11 +42,7 @@ const (
 // the power as boards of their kind do. What one shows that does not is worth
 // nothing: another shape fits it better, but which of many is not told by a
 // few edges.
-func (r *reconstruction) recognise() {
-	if r.learner.batches&(r.learner.batches+1) != 0 { // this batch is not looked at
-		r.disown()
-		return
-	}
+func (r *solution) recognise(from []*patch) {
 	for c, t := range r.tracks {
 		s, ok := shapesOf[t.name]
 		if !ok || t.response.told || t.alien != "" {
@@ -55,8 +50,8 @@ func (r *reconstruction) recognise() {
 		}
 		var some []*patch
 		readings := 0
-		for i := 0; i < len(r.held); i += 1 + len(r.held)/(2*somePatches) {
-			if p := r.held[i].only(c); p.ranges() > leastStep {
+		for _, p := range from {
+			if p = p.only(c); p.ranges() > leastStep {
 				some = append(some, p)
 				readings += len(p.rows)
 			}
@@ -90,36 +85,35 @@ func (r *reconstruction) recognise() {
 
 // disown leaves readings that follow the power in some unknown way out of the
 // held patches.
-func (r *reconstruction) disown() {
+func (r *solution) disown() {
 	if r.strangers("") == "" {
 		return
 	}
 	for _, p := range r.held {
 		p.settleOn(r.tracks)
-		p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return r.tracks[x.channel].alien != "" })
+		p.drop(func(x reading) bool { return r.tracks[x.channel].alien != "" })
 	}
 }
 
 // take takes a channel's readings for means over a window from now on.
-func (r *reconstruction) take(c int, window float64) {
+func (r *solution) take(c int, window float64) {
 	t := r.tracks[c]
 	if t.response.window == window {
 		return
 	}
 	t.response.window = window
-	for _, p := range r.held {
-		for i := range p.rows {
-			if int(p.rows[i].channel) == c {
-				p.rows[i].window = window
-			}
+	r.place()
+	each(r.held, func(s *solver, p *patch, _ int) {
+		if p.cells != nil {
+			s.lay(p)
+			r.begin(s, p, 0)
 		}
-		p.weigh(p.chains)
-	}
+	})
 }
 
 // strangers is why readings that there are were left out, or else the reason
 // given.
-func (r *reconstruction) strangers(why string) string {
+func (r *solution) strangers(why string) string {
 	for _, t := range r.tracks {
 		if t.alien != "" {
 			return t.alien
@@ -131,7 +125,7 @@ func (r *reconstruction) strangers(why string) string {
 // only is a copy of a patch with the readings of one channel.
 func (p *patch) only(channel int) *patch {
 	c := *p
-	c.chains, c.rows = slices.Clone(p.chains), nil
+	c.cells = &cells{ends: p.ends, segment: p.segment, jump: p.jump, busy: p.busy, grain: p.grain}
 	for _, r := range p.rows {
 		if int(r.channel) == channel {
 			c.rows = append(c.rows, r)
@@ -160,7 +154,7 @@ func shape(some []*patch, c int, window, tau, lag float64) (sum float64) {
 			p.rows[j].window = window
 		}
 		p.chains[c].tau, p.chains[c].lag = tau, lag
-		p.weigh(p.chains)
+		s.weigh(p)
 		parts[i] = math.Inf(1)
 		if l, ok := s.solve(p, p.noise, true, true); ok {
 			parts[i] = l

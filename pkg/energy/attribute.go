@@ -79,11 +79,12 @@ type Attributor struct {
 
 // board is one GPU.
 type board struct {
-	index    int
-	channels []channel
-	ns       int64 // time of its latest sample
-	sampled  bool
-	power    *reconstruction // by Auto
+	index                     int
+	channels                  []channel
+	polled, buffered, counted []channel // of them, by the records that they take
+	ns                        int64     // time of its latest sample
+	sampled                   bool
+	power                     *reconstruction // by Auto
 }
 
 // pending is an event on its way.
@@ -104,7 +105,6 @@ type pending struct {
 	shares []*share // by Auto, one for each board
 	undone int      // of them
 	weight float64  // claim beside other requests
-	with   int      // most requests that it shared power with
 }
 
 // New makes an attributor that hands finished events to emit. The event given
@@ -164,6 +164,16 @@ func (a *Attributor) board(gpu int) *board {
 			b.channels = append(b.channels, &polled{c, usage})
 		}
 	}
+	for _, c := range b.channels {
+		switch c.(type) {
+		case *buffered:
+			b.buffered = append(b.buffered, c)
+		case *counted:
+			b.counted = append(b.counted, c)
+		default:
+			b.polled = append(b.polled, c)
+		}
+	}
 	if a.opts.Method == Auto {
 		b.power = newReconstruction(gpu, a.opts.Sensors)
 	}
@@ -215,8 +225,8 @@ func (a *Attributor) take(e record.Event) error {
 	}
 	if a.opts.Method == Auto && !p.untimely {
 		for _, b := range p.boards {
-			s := &share{event: p, own: 1}
-			p.shares = append(p.shares, s)
+			s := p.share()
+			*s = share{event: p, own: 1}
 			b.power.watch(s)
 			if !s.done {
 				p.undone++
@@ -230,6 +240,17 @@ func (a *Attributor) take(e record.Event) error {
 	a.going = append(a.going, p)
 	a.firstEnd = min(a.firstEnd, p.event.EndNS)
 	return nil
+}
+
+// share is one more of the event's, of those that it had when it was another
+// event, or a new one.
+func (p *pending) share() *share {
+	n := len(p.shares)
+	if n == cap(p.shares) || p.shares[:n+1][n] == nil {
+		p.shares = append(p.shares, &share{})
+	}
+	p.shares = p.shares[:n+1]
+	return p.shares[n]
 }
 
 // clone is a copy of the event that shares nothing with the reader that made it.
@@ -247,29 +268,35 @@ func clone(e *record.Event) record.Event {
 // Observe takes a record of the trace. Records that carry no power are passed over.
 func (a *Attributor) Observe(r record.Record) error {
 	var b *board
+	var channels []channel
 	switch r := r.(type) {
 	case *record.Sample:
 		if b = a.board(r.GPU); b != nil {
 			a.sample(b, r)
+			channels = b.polled
 		}
 	case *record.Power:
-		b = a.board(r.GPU)
+		if b = a.board(r.GPU); b != nil {
+			channels = b.buffered
+		}
 	case *record.Counter:
-		b = a.board(r.GPU)
+		if b = a.board(r.GPU); b != nil {
+			channels = b.counted
+		}
 	default:
 		return nil
 	}
 	if b == nil {
 		return fmt.Errorf("more than %d GPUs", maxGPUs)
 	}
-	for _, c := range b.channels {
+	for _, c := range channels {
 		c.observe(r)
 	}
 	if b.power != nil {
 		b.power.observe(r)
 		b.power.advance(false)
 		if b.power.heldEdges >= maxHeld {
-			b.power.release(finished)
+			b.power.release(finished, false)
 		}
 	}
 	if ns, _ := r.When(); ns > a.now || !a.started {
@@ -381,7 +408,7 @@ func (a *Attributor) Finish() error {
 		}
 		if b.power != nil {
 			b.power.advance(true)
-			b.power.release(finished)
+			b.power.release(finished, true)
 		}
 	}
 	if err := a.hand(true); err != nil {

@@ -2,7 +2,6 @@ package energy
 
 import (
 	"cmp"
-	"container/heap"
 	"math"
 	"slices"
 
@@ -20,12 +19,12 @@ type reconstruction struct {
 	tracks []*track
 	named  map[string]*track
 	choose choice
-	using  []*track  // room for useful
-	widths []float64 // room for divide
-	least  int64     // ns after an edge before which its patch is never known well enough
+	using  []*track // room for useful
+	least  int64    // ns after an edge before which its patch is never known well enough
 
 	edges   edgeHeap
-	cluster []edge  // of the next patch
+	cluster []edge // of the next patch
+	await   await
 	recent  []int64 // edges before it, not far
 	firstNS int64
 	nowNS   int64
@@ -41,9 +40,7 @@ type reconstruction struct {
 	held      []*patch
 	spare     []*patch // for use again
 	heldEdges int
-	active    []*share // events that have begun and not ended in the patches released
-	group     groups
-	learner   learner
+	solution  *solution
 
 	common   common
 	mismatch mismatch
@@ -73,6 +70,7 @@ type share struct {
 	dark     string // why its energy cannot be known
 	done     bool
 	blind    [channels]float64
+	with     int            // most requests that it shared power with
 	frame    bool           // around shorter events
 	locked   [channels]bool // its kind begins in step with the channel's updates
 }
@@ -99,7 +97,11 @@ func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {
 	}
 	r.choose = averaged()
 	r.least = leastReach(r.tracks)
-	r.group.init()
+	r.await.ns = math.MinInt64
+	r.solution = &solution{group: groups{map[kind]*pool{}}}
+	for i := range r.solution.still {
+		r.solution.tracks = append(r.solution.tracks, &r.solution.still[i])
+	}
 	return r
 }
 
@@ -138,13 +140,35 @@ func (r *reconstruction) quiet() int64 {
 		until = r.edges[0].ns
 	}
 	if n := len(r.cluster); n > 0 {
-		last := r.cluster[n-1].ns
-		if !r.early(max(r.nowNS, last)) {
-			return math.MinInt64
+		if last := r.cluster[n-1].ns; r.early(max(r.nowNS, last)) {
+			until = min(until, last+r.least)
+		} else {
+			until = min(until, r.awaits())
 		}
-		until = min(until, last+r.least)
 	}
 	return until
+}
+
+// await is what the next patch was last found to wait for: the trace's, or a
+// track's, passing of a time.
+type await struct {
+	ns    int64
+	track *track // nil: any record
+}
+
+// awaits is the time before which no power record brings on what is waited for;
+// math.MinInt64 where it is there, or nothing is waited for.
+func (r *reconstruction) awaits() int64 {
+	switch w := &r.await; {
+	case r.nowNS <= w.ns:
+		return w.ns + 1
+	case w.track == nil || w.track.lastNS >= w.ns:
+		return math.MinInt64
+	case w.track == r.tracks[0]:
+		return min(w.ns, w.track.lastNS+patience)
+	default:
+		return w.track.lastNS + patience
+	}
 }
 
 // pass notes that a record of that time has come.
@@ -162,6 +186,21 @@ func (r *reconstruction) pass(ns int64) {
 		if t.busy = ns < r.busyUntil; edge {
 			t.work.interrupt()
 		}
+	}
+}
+
+// observePowers takes readings of the driver's buffer in a row, before quiet.
+func (r *reconstruction) observePowers(times []int64, watts []float64) {
+	t := r.tracks[0]
+	for i, ns := range times {
+		if i == 0 || i == len(times)-1 || r.records%1024 == 1023 {
+			r.pass(ns)
+		} else { // the same for this track
+			r.records++
+			r.nowNS = max(r.nowNS, ns)
+			t.quiet, t.busy = ns > r.busyUntil+settled, ns < r.busyUntil
+		}
+		t.stamped(ns, watts[i])
 	}
 }
 
@@ -187,8 +226,8 @@ func (r *reconstruction) watch(s *share) {
 		return
 	}
 	r.busyUntil = max(r.busyUntil, e.EndNS)
-	heap.Push(&r.edges, edge{e.StartNS, s, true})
-	heap.Push(&r.edges, edge{e.EndNS, s, false})
+	r.edges.push(edge{e.StartNS, s, true})
+	r.edges.push(edge{e.EndNS, s, false})
 }
 
 // flank is how far from an edge readings matter, for tracks in use: for how
@@ -198,7 +237,7 @@ func flank(tracks []*track) (memory, flank, step float64) {
 	step = math.Inf(1)
 	for _, t := range tracks {
 		window := t.response.window
-		if t.name == Counter {
+		if t.counts {
 			window = t.spacing / 1e9
 		}
 		memory = max(memory, t.response.memory(window))
@@ -213,7 +252,7 @@ func leastReach(tracks []*track) int64 {
 	memory, step := math.Inf(1), math.Inf(1)
 	for _, t := range tracks {
 		window := t.response.window
-		if t.name == Counter {
+		if t.counts {
 			window = 0
 		}
 		memory, step = min(memory, t.response.memory(window)), min(step, t.response.update)
@@ -254,15 +293,19 @@ func (r *reconstruction) useful(ns int64) (use []*track) {
 		}
 	}
 	r.using = use
-	return slices.DeleteFunc(use, func(t *track) bool {
+	use = use[:0]
+	for _, t := range r.using {
 		vague := !math.IsInf(update, 1) && t.polled > t.response.update/3
-		return t.reach() > 8*finest || t.response.coverage <= 0.8 && (vague || t.response.update > 1.5*update)
-	})
+		if t.reach() <= 8*finest && (t.response.coverage > 0.8 || !vague && t.response.update <= 1.5*update) {
+			use = append(use, t)
+		}
+	}
+	return use
 }
 
 // reach is how long a mean its readings are, s.
 func (t *track) reach() float64 {
-	if t.name == Counter {
+	if t.counts {
 		return t.spacing/1e9 + 2*t.response.tau
 	}
 	return t.response.window + 2*t.response.tau
@@ -277,9 +320,15 @@ func (t *track) about(ns int64) bool {
 
 // advance builds the patches that are known well enough; all of them at the end.
 func (r *reconstruction) advance(all bool) {
-	if !all && len(r.cluster) > 0 && r.early(r.nowNS) {
-		return
+	if !all && len(r.cluster) > 0 {
+		if r.early(r.nowNS) {
+			return
+		}
+		if (len(r.edges) == 0 || r.edges[0].ns >= r.nowNS) && r.nowNS < r.awaits() {
+			return
+		}
 	}
+	r.await = await{ns: math.MinInt64}
 	for {
 		var last int64
 		if n := len(r.cluster); n > 0 {
@@ -295,12 +344,21 @@ func (r *reconstruction) advance(all bool) {
 		if len(r.edges) > 0 && (all || r.edges[0].ns < r.nowNS) {
 			e := r.edges[0]
 			if len(r.cluster) == 0 || e.ns == last || e.ns-last <= 2*reach && r.distinct() < maxEdges {
-				r.cluster = append(r.cluster, heap.Pop(&r.edges).(edge))
+				r.cluster = append(r.cluster, r.edges.pop())
 				continue
 			}
 		}
-		if len(r.cluster) == 0 || !all && (r.nowNS <= last+2*reach || !r.ready(last+2*reach)) {
+		if len(r.cluster) == 0 {
 			return
+		}
+		if !all {
+			if wait := last + 2*reach; r.nowNS <= wait {
+				r.await.ns = wait
+				return
+			} else if t := r.late(wait); t != nil {
+				r.await = await{wait, t}
+				return
+			}
 		}
 		r.build()
 	}
@@ -317,20 +375,21 @@ func (r *reconstruction) distinct() int {
 	return n
 }
 
-// ready says whether all channels that may still come have passed ns.
-func (r *reconstruction) ready(ns int64) bool {
+// late is a channel that may still come and has not passed ns; nil where there
+// is none.
+func (r *reconstruction) late(ns int64) *track {
 	if r.nowNS-ns > patience {
-		return true
+		return nil
 	}
 	for _, t := range r.tracks {
 		if len(t.updates) == 0 && !t.read && r.nowNS-r.firstNS > patience {
 			continue
 		}
 		if t.lastNS < ns && r.nowNS-t.lastNS < patience {
-			return false
+			return t
 		}
 	}
-	return true
+	return nil
 }
 
 // build makes the next patch of the cluster's edges.
@@ -339,8 +398,8 @@ func (r *reconstruction) build() {
 	use := r.useful(first/2 + last/2)
 	memory, reach, step := flank(use)
 	p := r.blank()
-	p.originNS, p.edges = first, r.cluster
-	r.cluster = nil
+	p.originNS = first
+	p.edges, r.cluster = r.cluster, p.edges[:0]
 	if len(use) == 0 {
 		memory, reach, step = 1e8, 1e8, 1e8
 	}
@@ -357,7 +416,7 @@ func (r *reconstruction) build() {
 	lo, hi := from-int64(memory), until+int64(memory)
 
 	// Edges, those of the neighbours too.
-	var cuts []int64
+	cuts := p.cuts
 	for _, x := range r.recent {
 		if x > lo {
 			cuts = append(cuts, x)
@@ -377,21 +436,22 @@ func (r *reconstruction) build() {
 	}
 	slices.Sort(cuts)
 	cuts = slices.Compact(cuts)
-	r.cells(p, cuts, from, until, lo, hi, step/2)
+	p.cuts, p.from, p.until, p.lo, p.hi, p.fine = cuts, from, until, lo, hi, step/2
+	begin := p.sec(lo)
 
-	rows := 0
+	readings := 0
 	for _, t := range use {
-		rows += len(t.between(from+1, hi))
+		readings += len(t.between(from+1, hi))
 	}
-	p.rows = slices.Grow(p.rows, rows)
+	p.readings = slices.Grow(p.readings, readings)
 	for _, t := range use {
 		channel := int8(slices.Index(r.tracks, t))
 		for _, u := range t.between(from+1, hi) {
-			at := float64(u.ns-p.originNS) / 1e9
-			if u.window <= 0 || at-t.response.lag-u.window < p.ends[0] {
+			at := p.sec(u.ns)
+			if u.window <= 0 || at-t.response.lag-u.window < begin {
 				continue
 			}
-			p.rows = append(p.rows, row{at: at, window: u.window, value: u.value, channel: channel})
+			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, channel: channel})
 			p.blind[channel] = max(p.blind[channel], u.blindS)
 		}
 		p.blind[channel] = math.Hypot(p.blind[channel], t.response.delaySE)
@@ -399,10 +459,9 @@ func (r *reconstruction) build() {
 			p.blind[channel] = t.shiftSE
 		}
 	}
-	for _, t := range r.tracks {
-		c := t.response.chain
-		c.lag += t.shift
-		p.chains = append(p.chains, c)
+	for i, t := range r.tracks {
+		p.chains[i] = t.response.chain
+		p.chains[i].lag += t.shift
 	}
 	r.between(p, from, until)
 	for i := range p.edges {
@@ -423,70 +482,6 @@ func (r *reconstruction) build() {
 	r.until, r.built = until, true
 	r.held = append(r.held, p)
 	r.heldEdges += len(p.edges)
-}
-
-// cells divides a patch: at every edge, and by step from there on, in growing
-// steps.
-func (r *reconstruction) cells(p *patch, cuts []int64, from, until, lo, hi int64, step float64) {
-	sec := func(ns int64) float64 { return float64(ns-p.originNS) / 1e9 }
-	marks := append([]int64{lo, from, until, hi}, cuts...)
-	slices.Sort(marks)
-	marks = slices.Compact(marks)
-	segment := -1
-	for i := 0; i+1 < len(marks); i++ {
-		a, b := marks[i], marks[i+1]
-		_, inside := slices.BinarySearch(cuts, a)
-		switch {
-		case a == from:
-			segment = 0
-		case a >= until || a < from:
-			segment = -1
-		case inside:
-			segment++
-		}
-		if segment >= p.segments {
-			p.segments++
-			p.starts = append(p.starts, a)
-		}
-		r.widths = divide(r.widths[:0], float64(b-a), step)
-		at := sec(a)
-		for j, w := range r.widths {
-			p.ends = append(p.ends, at)
-			p.segment = append(p.segment, segment)
-			p.jump = append(p.jump, j == 0 && inside)
-			at += w / 1e9
-		}
-	}
-	p.ends = append(p.ends, sec(hi))
-	p.busy = append(p.busy, make([]bool, len(p.segment))...)
-	p.grain = resize(p.grain, len(p.segment))
-}
-
-// divide appends the widths of the cells of a stretch: step at its ends, more
-// in the middle.
-func divide(w []float64, length, step float64) []float64 {
-	const growth = 1.4
-	n := int(math.Ceil(length / step))
-	if n <= 4 {
-		n = max(n, 1)
-		for range n {
-			w = append(w, length/float64(n))
-		}
-		return w
-	}
-	sum := 0.0
-	for x := step; sum < length/2; x *= growth {
-		w = append(w, x)
-		sum += x
-	}
-	scale := length / 2 / sum
-	for i := range w {
-		w[i] *= scale
-	}
-	for i := len(w) - 1; i >= 0; i-- {
-		w = append(w, w[i])
-	}
-	return w
 }
 
 // between accounts for the time from the last patch to this one.
@@ -539,367 +534,48 @@ func (p *patch) settleOn(tracks []*track) {
 	}
 }
 
-// release solves the held patches and gives the events their shares.
-func (r *reconstruction) release(finish func(*share)) {
-	if len(r.held) == 0 {
-		return
-	}
-	r.occupy()
-	r.refute()
-	for _, t := range r.tracks {
-		t.restVar = t.rest.variance()
-	}
-	each(r.held, func(s *solver, p *patch, _ int) {
-		p.weigh(p.chains)
-		p.noise = prior
-		p.noise.jump = p.step()
-		s.solve(p, p.noise, true, false)
-	})
-	r.recognise()
-	r.align()
-	r.learner.learn(r.held)
-	for _, p := range r.held {
-		p.memory = r.memory(p)
-	}
-	each(r.held, func(s *solver, p *patch, _ int) {
-		if _, ok := s.solve(p, p.noise, false, false); ok {
-			p.scale *= p.memory
-			s.settle(p)
-		} else {
-			p.failed = true
-		}
-	})
-	r.group.shrink(r.held, r.tracks)
-	r.disagree = r.agreement().Verdict == Disagree
-	for _, p := range r.held {
-		r.give(p, finish)
-	}
-	r.spare = append(r.spare, r.held...)
-	clear(r.held)
-	r.held, r.heldEdges = r.held[:0], 0
-}
-
-// memory is how much more a patch's noise is, as a variance, for the memory
-// that the noise of its readings has.
-func (r *reconstruction) memory(p *patch) float64 {
-	if len(p.rows) == 0 {
-		return 1
-	}
-	c := p.rows[0].channel
-	t := r.tracks[c]
-	more := t.restVar / (p.noise.sd[c] * p.noise.sd[c])
-	// No sensor's noise is like that: work was done that no event tells of.
-	if most := mostMemory * math.Max(1, t.response.window/t.response.update); more > most {
-		r.restless, more = true, most
-	}
-	return math.Max(1, more)
-}
-
-// mostMemory is how much more the noise of a mean of readings may be for its
-// memory, as a variance; for readings that are means over many updates, which
-// have most of themselves in common, so many times more.
-const mostMemory = 25
-
-// align finds how much later or earlier than thought each channel is against
-// the events' edges, as far as their steps of power tell: one delay for all.
-func (r *reconstruction) align() {
-	if r.learner.batches&(r.learner.batches+1) != 0 { // this batch is not looked at
-		return
-	}
-	var some []*patch
-	for i := 0; i < len(r.held); i += 1 + len(r.held)/64 {
-		if len(r.held[i].rows) > 0 {
-			some = append(some, r.held[i])
-		}
-	}
-	if len(some) < fewPatches {
-		return
-	}
-	var found [channels]float64
-	var known [channels]float64 // 1/s², before
-	for c := range r.tracks {
-		for _, p := range some {
-			if p.blind[c] > 0 {
-				known[c] = 1 / (p.blind[c] * p.blind[c])
-			}
-		}
-	}
-	for c := range r.tracks {
-		if known[c] > 0 && known[c] < 1/(0.005*0.005) {
-			found[c] = r.scan(some, c, known[c])
-		}
-	}
-	each(some, func(_ *solver, p *patch, _ int) { p.shift(r.tracks, found) })
-	slopes, curves := make([][channels]float64, len(some)), make([][channels]float64, len(some))
-	var curve [channels]float64
-	for range 4 {
-		each(some, func(s *solver, p *patch, i int) {
-			slopes[i], curves[i] = [channels]float64{}, [channels]float64{}
-			if _, ok := s.solve(p, p.noise, true, false); !ok {
-				return
-			}
-			for c := range r.tracks {
-				slopes[i][c], curves[i][c] = s.lateness(p, int8(c))
-			}
-		})
-		for c := range r.tracks {
-			slope := 0.0
-			curve[c] = 0
-			for i := range some {
-				slope += slopes[i][c]
-				curve[c] += curves[i][c]
-			}
-			if known[c] == 0 {
-				continue
-			}
-			by := (slope - found[c]*known[c]) / (curve[c] + known[c])
-			found[c] += max(-0.02, min(0.02, by))
-		}
-		each(some, func(_ *solver, p *patch, _ int) { p.shift(r.tracks, found) })
-	}
-	for c, t := range r.tracks {
-		if known[c] > 0 && curve[c] > known[c] {
-			t.shift += found[c]
-			t.shiftSE = math.Hypot(1/math.Sqrt(curve[c]+known[c]), edgeS)
-			t.aligned = true
-		}
-	}
-	each(r.held, func(s *solver, p *patch, _ int) {
-		p.shift(r.tracks, [channels]float64{})
-		for c, t := range r.tracks {
-			if t.aligned {
-				p.blind[c] = t.shiftSE
-			}
-		}
-		s.solve(p, p.noise, true, false)
-	})
-}
-
-// scan is about where a channel's delay is likeliest, of those that are known no
-// better than to many milliseconds: what lies next to the first guess need not
-// be the best.
-func (r *reconstruction) scan(some []*patch, c int, known float64) (best float64) {
-	least := math.Inf(1)
-	parts := make([]float64, len(some))
-	for k := -5; k <= 5; k++ {
-		var at [channels]float64
-		at[c] = float64(k) * 0.4 / math.Sqrt(known)
-		each(some, func(s *solver, p *patch, i int) {
-			p.shift(r.tracks, at)
-			parts[i] = math.Inf(1)
-			if l, ok := s.solve(p, p.noise, true, true); ok {
-				parts[i] = l
-			}
-		})
-		sum := at[c] * at[c] * known
-		for _, l := range parts {
-			sum += l
-		}
-		if sum < least {
-			least, best = sum, at[c]
-		}
-	}
-	return best
-}
-
-// shift weighs a patch anew, with each channel's delay found so far and more.
-func (p *patch) shift(tracks []*track, more [channels]float64) {
-	for i, t := range tracks {
-		p.chains[i] = t.response.chain
-		p.chains[i].lag += t.shift + more[i]
-	}
-	p.weigh(p.chains)
-}
-
-// edgeS is by how much the stamps of events of different kinds are early or
-// late against each other, s.
-const edgeS = 0.0005
-
-// occupy says in which cells of the held patches work goes on: in those of
-// events that are not merely a frame around others.
-func (r *reconstruction) occupy() {
-	r.walk(func(_ *patch, _ int, active []*share) {
-		for _, s := range active {
-			for _, o := range active {
-				x, y := &s.event.event, &o.event.event
-				if x.EndNS-x.StartNS > y.EndNS-y.StartNS && x.StartNS <= y.StartNS && x.EndNS >= y.EndNS {
-					s.frame = true
-				}
-			}
-		}
-	})
-	r.walk(func(p *patch, cell int, active []*share) {
-		for _, s := range active {
-			if !s.frame {
-				p.busy[cell] = true
-				p.grain[cell] = max(p.grain[cell], grainOf(&s.event.event))
-			}
-		}
-	})
-}
-
-// walk calls f for every cell of the held patches with the events that go on
-// in it.
-func (r *reconstruction) walk(f func(p *patch, cell int, active []*share)) {
-	active := slices.Clone(r.active)
-	for _, p := range r.held {
-		at := 0
-		pass := func(until float64) {
-			for ; at < len(p.edges) && float64(p.edges[at].ns-p.originNS)/1e9 <= until; at++ {
-				if e := p.edges[at]; e.start {
-					active = append(active, e.share)
-				} else if i := slices.Index(active, e.share); i >= 0 {
-					active = slices.Delete(active, i, i+1)
-				}
-			}
-		}
-		for i := range p.busy {
-			pass(p.ends[i] + 1e-9)
-			f(p, i, active)
-		}
-		pass(math.Inf(1))
-	}
-}
-
-// give adds a patch's energy, and that of the time before it, to the events.
-func (r *reconstruction) give(p *patch, finish func(*share)) {
-	w := &p.noise
-	r.seam(p)
-	if len(r.active) > 0 && p.spacing > 0 {
-		t := r.tracks[p.rest.channel]
-		walk := max(w.busy, t.walk())
-		sd := w.sd[p.rest.channel]
-		variance := max(sd*sd, t.restVar)*t.spacing/1e9*p.spacing + walk*p.rest.holes/12
-		for _, s := range r.active {
-			if !p.rest.ok {
-				s.dark = r.strangers("no reading covers all of the event")
-				continue
-			}
-			part := s.part(r.active)
-			s.joules += part * p.rest.joules
-			s.variance += part * part * variance
-			s.readings += p.rest.readings
-			s.seen += float64(p.rest.readings)
-			s.drift[p.rest.channel*perChannel+paramGain] += part * p.rest.joules
-		}
-	}
-	// Weights of the events over the patch's segments.
-	type hold struct {
-		s *share
-		w []float64
-	}
-	k := p.segments
-	var holds []hold
-	of := func(s *share) []float64 {
-		for _, h := range holds {
-			if h.s == s {
-				return h.w
-			}
-		}
-		holds = append(holds, hold{s, make([]float64, k)})
-		return holds[len(holds)-1].w
-	}
-	var ended []*share
-	at := 0
-	for g := range k {
-		for ; at < len(p.edges) && p.edges[at].ns <= p.starts[g]; at++ {
-			if e := p.edges[at]; e.start {
-				r.active = append(r.active, e.share)
-			} else if i := slices.Index(r.active, e.share); i >= 0 {
-				r.active = slices.Delete(r.active, i, i+1)
-				ended = append(ended, e.share)
-			}
-		}
-		for _, s := range r.active {
-			of(s)[g] = s.part(r.active)
-		}
-	}
-	for _, h := range holds {
-		s := h.s
-		if p.failed || len(p.rows) == 0 {
-			s.dark = r.strangers("no reading is near the event")
-			continue
-		}
-		variance := 0.0
-		for i, wi := range h.w {
-			if wi == 0 {
-				continue
-			}
-			s.joules += wi * p.joules[i]
-			for j, wj := range h.w {
-				variance += wi * wj * p.cov[i*k+j]
-			}
-			s.seen += p.seen[i]
-		}
-		s.readings += p.count(h.w)
-		s.variance += max(0, variance)
-		for param := range maxParams {
-			if d := p.drift[param]; d != nil {
-				for i, wi := range h.w {
-					s.drift[param] += wi * d[i]
-				}
-			}
-		}
-	}
-	for _, s := range ended {
-		s.done = true
-		s.blind = p.blind
-		finish(s)
-	}
-}
-
-// seam adds what the readings at a patch's beginning have a part in twice, in
-// the patch and in what is before it: the two err together.
-func (r *reconstruction) seam(p *patch) {
-	if len(p.rows) == 0 {
-		return
-	}
-	c := p.rows[0].channel
-	at := p.noise.sd[c] * r.tracks[c].spacing / 1e9
-	double := 2 * at * at
-	if p.spacing > 0 {
-		double *= 2 // at the end of the patch before, too
-	}
-	for _, s := range r.active {
-		part := s.part(r.active)
-		s.variance += part * part * double
-	}
-}
-
-// count is how many readings are of segments to a twentieth at least.
-func (p *patch) count(segments []float64) (n int64) {
-	for i := range p.rows {
-		r := &p.rows[i]
-		held := 0.0
-		for j, h := range r.weights {
-			if g := p.segment[r.first+j]; g >= 0 && segments[g] != 0 {
-				held += h
-			}
-		}
-		if held >= 0.05 {
-			n++
-		}
-	}
-	return n
-}
-
-// edgeHeap orders edges by time, ends before starts, so that what ends where
-// another begins does not overlap it.
+// edgeHeap has the next edge first: by time, ends before starts, so that what ends
+// where another begins does not overlap it. It is a heap as container/heap has
+// it, but takes edges without wrapping them up.
 type edgeHeap []edge
 
-func (h edgeHeap) Len() int { return len(h) }
-func (h edgeHeap) Less(i, j int) bool {
+func (h edgeHeap) less(i, j int) bool {
 	if c := cmp.Compare(h[i].ns, h[j].ns); c != 0 {
 		return c < 0
 	}
 	return !h[i].start && h[j].start && h[i].share != h[j].share
 }
-func (h edgeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *edgeHeap) Push(x any)   { *h = append(*h, x.(edge)) }
-func (h *edgeHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	old[len(old)-1] = edge{}
-	*h = old[:len(old)-1]
-	return x
+
+func (h *edgeHeap) push(e edge) {
+	*h = append(*h, e)
+	all := *h
+	for j := len(all) - 1; j > 0; {
+		i := (j - 1) / 2
+		if !all.less(j, i) {
+			break
+		}
+		all[i], all[j] = all[j], all[i]
+		j = i
+	}
+}
+
+func (h *edgeHeap) pop() edge {
+	all := *h
+	n := len(all) - 1
+	first := all[0]
+	all[0], all[n] = all[n], edge{}
+	all = all[:n]
+	*h = all
+	for i := 0; 2*i+1 < n; {
+		j := 2*i + 1
+		if j+1 < n && all.less(j+1, j) {
+			j++
+		}
+		if !all.less(j, i) {
+			break
+		}
+		all[i], all[j] = all[j], all[i]
+		i = j
+	}
+	return first
 }

@@ -115,11 +115,8 @@ func (a *Attributor) observePowers(gpu int, p *stream.Powers, i, end int, q *que
 		n = before(times, until)
 	}
 	a.pass(times[:n])
-	if b.power != nil {
-		for j, ns := range times[:n] {
-			b.power.pass(ns)
-			b.power.tracks[0].stamped(ns, p.PowerW[i+j])
-		}
+	if b.power != nil && n > 0 {
+		b.power.observePowers(times[:n], p.PowerW[i:i+n])
 	}
 	return n
 }

@@ -25,8 +25,6 @@ type pool struct {
 // minGroup is how many events make a kind: below it a spread is not to be had.
 const minGroup = 6
 
-func (g *groups) init() { g.means = map[kind]*pool{} }
-
 // kin is the events of one kind in a batch.
 type kin struct {
 	key      kind
@@ -65,20 +63,23 @@ func kindOf(e *record.Event) kind {
 	return kind{keyOf(e), e.InputTokens.Or(0), e.OutputTokens.Or(0), int(math.Floor(math.Log2(e.Duration())))}
 }
 
-// whole finds the segments that are exactly one event.
+// findWhole finds the segments that are exactly one event.
 func (p *patch) findWhole() {
-	p.whole = make([]*share, p.segments)
-	index := map[*share]int{}
-	n, prev := 0, int64(math.MinInt64)
-	for _, e := range p.edges {
-		if e.ns != prev {
-			n++
-			prev = e.ns
+	for range p.segments {
+		p.whole = append(p.whole, nil)
+	}
+	n, before, first := 0, 0, 0 // the time's number, its first edge, and that of the time before
+	for i, e := range p.edges {
+		if i == 0 || e.ns != p.edges[i-1].ns {
+			n, before, first = n+1, first, i
 		}
-		if e.start {
-			index[e.share] = n
-		} else if a, ok := index[e.share]; ok && a == n-1 && p.whole[a] == nil {
-			p.whole[a] = e.share
+		if e.start || p.whole[n-1] != nil {
+			continue
+		}
+		for _, o := range p.edges[before:first] {
+			if o.start && o.share == e.share {
+				p.whole[n-1] = e.share
+			}
 		}
 	}
 }
@@ -94,7 +95,7 @@ func (g *groups) shrink(held []*patch, tracks []*track) {
 	kinds := map[kind]*kin{}
 	var list []*kin
 	for _, p := range held {
-		if p.failed || len(p.rows) == 0 {
+		if p.failed || len(p.readings) == 0 {
 			continue
 		}
 		p.findWhole()
@@ -356,7 +357,7 @@ func (a *Attributor) pool() {
 		if b.power == nil {
 			continue
 		}
-		for k, m := range b.power.group.means {
+		for k, m := range b.power.solution.group.means {
 			all := k.groupKey
 			all.context = record.Opt[int64]{}
 			of[all] = append(of[all], m)

@@ -72,71 +72,85 @@ func (p *patch) work() work {
 	return work{e.Phase, e.Model}
 }
 
-// learn gives patches their noise: that of their kind of work where it is
-// known. It looks at the first batch, the second, the fourth and so on, for
-// noise does not change much.
-func (l *learner) learn(held []*patch) {
-	l.batches++
-	if l.batches&(l.batches-1) == 0 {
-		l.look(held)
+// looks says that the next batch is one that is looked at: the first, the
+// second, the fourth and so on, for neither noise nor channels change much.
+func (l *learner) looks() bool { return l.batches&(l.batches+1) == 0 }
+
+// noise is a patch's: that of its kind of work where it is known.
+func (l *learner) noise(p *patch) noise {
+	w, ok := l.kinds[p.work()]
+	if !ok {
+		w = l.few
 	}
-	for _, p := range held {
-		jump := p.noise.jump
-		if own, ok := l.kinds[p.work()]; ok {
-			p.noise = own
-		} else {
-			p.noise = l.few
-		}
-		p.noise.jump = jump
-	}
+	w.jump = p.noise.jump
+	return w
 }
 
-func (l *learner) look(held []*patch) {
-	all, _ := fit(held, prior)
+// kinds are patches to learn from: of all of a batch, and of each of the kinds of
+// work that have the most.
+type kinds struct {
+	all  []*patch
+	work []work
+	some [][]*patch // by work
+}
+
+// kindsOf chooses them.
+func kindsOf(held []*patch) (k kinds) {
+	of := map[work][]*patch{}
+	for _, p := range held {
+		w := p.work()
+		if of[w] == nil {
+			k.work = append(k.work, w)
+		}
+		of[w] = append(of[w], p)
+	}
+	slices.SortStableFunc(k.work, func(a, b work) int { return cmp.Compare(len(of[b]), len(of[a])) })
+	k.work = k.work[:min(len(k.work), manyKinds)]
+	for _, w := range k.work {
+		k.some = append(k.some, thin(of[w], somePatches))
+	}
+	k.all = thin(held, somePatches)
+	return k
+}
+
+func (l *learner) look(k kinds) {
+	all, _ := fit(k.all, prior, each)
 	// Of work that is seldom, power may vary as it does in general.
 	l.few = all
 	l.few.busy = max(all.busy, prior.busy)
+	own, known := make([]noise, len(k.work)), make([]bool, len(k.work))
+	parallel(len(k.work), len(k.work), func(s *solver, i int) {
+		own[i], known[i] = fit(k.some[i], all, func(some []*patch, f func(*solver, *patch, int)) {
+			for i, p := range some {
+				f(s, p, i)
+			}
+		})
+	})
 	l.kinds = map[work]noise{}
-	kinds := map[work][]*patch{}
-	var order []work
-	for _, p := range held {
-		k := p.work()
-		if kinds[k] == nil {
-			order = append(order, k)
-		}
-		kinds[k] = append(kinds[k], p)
-	}
-	slices.SortStableFunc(order, func(a, b work) int { return cmp.Compare(len(kinds[b]), len(kinds[a])) })
-	for _, k := range order[:min(len(order), manyKinds)] {
-		if own, ok := fit(kinds[k], all); ok {
-			l.kinds[k] = own
+	for i, w := range k.work {
+		if known[i] {
+			l.kinds[w] = own[i]
 		}
 	}
 }
 
-// fit is the noise under which the readings of patches are likeliest, with
-// some weight on what is known before; ok is false where they are too few.
-// Patches in which power steps where no event says so are left out.
-func fit(held []*patch, from noise) (found noise, ok bool) {
-	var some []*patch
-	for i := 0; i < len(held); i += 1 + len(held)/somePatches {
-		if len(held[i].rows) > 0 {
-			some = append(some, held[i])
-		}
-	}
+// fit is the noise under which the readings of some patches are likeliest, with
+// some weight on what is known before; ok is false where they are too few. each
+// calls a function for each of them.
+func fit(some []*patch, from noise, each func([]*patch, func(*solver, *patch, int))) (found noise, ok bool) {
 	if len(some) < fewPatches {
 		return from, false
 	}
-	return likeliest(some, from), true
+	return likeliest(some, from, each), true
 }
 
 // likeliest is the noise under which the readings of all those patches are the
 // likeliest.
-func likeliest(some []*patch, from noise) noise {
+func likeliest(some []*patch, from noise, each func([]*patch, func(*solver, *patch, int))) noise {
 	var used [channels]int
 	for _, p := range some {
-		for i := range p.rows {
-			used[p.rows[i].channel]++
+		for i := range p.readings {
+			used[p.readings[i].channel]++
 		}
 	}
 	x, step := []float64{0, 0}, []float64{1, 1}
@@ -183,7 +197,7 @@ func likeliest(some []*patch, from noise) noise {
 // twice over, and more where a reading is a mean over longer than the patch's
 // shortest stretch between two edges, of whose height it shows a part.
 func (p *patch) step() float64 {
-	if len(p.rows) == 0 {
+	if len(p.readings) == 0 {
 		return 20
 	}
 	lo, hi := math.Inf(1), math.Inf(-1)
@@ -205,18 +219,25 @@ func (p *patch) step() float64 {
 
 // each calls f for every patch, on all processors.
 func each(patches []*patch, f func(s *solver, p *patch, i int)) {
+	parallel((len(patches)+7)/8, len(patches), func(s *solver, i int) { f(s, patches[i], i) })
+}
+
+// eachBeside is each while a batch is built, which must not wait for a processor:
+// it is what the next solution waits for.
+func eachBeside(patches []*patch, f func(s *solver, p *patch, i int)) {
+	parallel(max(1, runtime.GOMAXPROCS(0)-1), len(patches), func(s *solver, i int) { f(s, patches[i], i) })
+}
+
+// parallel calls f for the numbers below n, on so many processors at the most.
+func parallel(most, n int, f func(s *solver, i int)) {
 	var next atomic.Int64
 	var wait sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), (len(patches)+7)/8) {
+	for range min(runtime.GOMAXPROCS(0), most) {
 		wait.Go(func() {
 			s := solvers.Get().(*solver)
 			defer solvers.Put(s)
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(patches) {
-					return
-				}
-				f(s, patches[i], i)
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(s, i)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package energy
 
 import (
 	"math"
+	"slices"
 	"sort"
 
 	"joulepipe/pkg/stats"
@@ -12,22 +13,21 @@ import (
 // over cells, a few to a sensor's update; cells meet at every edge. Between
 // patches the readings stand for themselves.
 type patch struct {
-	originNS int64
-	ends     []float64 // cells: from ends[i] until ends[i+1], s after origin
-	segment  []int     // of each cell; -1: solved for, but another patch's to count
-	jump     []bool    // cell i begins at an edge of an event
-	busy     []bool    // an event is going on in cell i
-	steps    []float64 // W²: of steps at cells' beginnings that no event tells of
-	grain    []float64 // s, of each cell: see grainOf
-	texture  []float64 // W²: what the grain adds to the variance at cells' beginnings
+	originNS    int64
+	lo, hi      int64    // ns: power is solved for from then until then
+	from, until int64    // ns: and counted from then until then
+	fine        float64  // ns, of cells where they are the finest
+	cuts        []int64  // ns: edges, those of the neighbours too
+	edges       []edge   // its own, in the order of time
+	going       []*share // events that go on at its beginning
+
+	readings []reading
+	chains   [channels]chain
+	blind    [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
+
+	*cells   // while it is being solved
 	segments int
 	starts   []int64 // ns, of the segments
-
-	rows   []row
-	store  []float64 // the rows' weights and slopes
-	chains []chain
-	edges  []edge            // in the order of time
-	blind  [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
 
 	rest    rest           // the time before it, up to the patch before
 	rests   [channels]rest // of each channel
@@ -35,14 +35,38 @@ type patch struct {
 	failed  bool
 	noise   noise
 	scale   float64 // of its noise over that of all, variances
-	memory  float64 // variance of a mean of its readings for the noise's memory, over that without
 
 	// What it comes to.
-	joules []float64            // of each segment
-	cov    []float64            // of them, segments × segments, J²
-	drift  [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them
-	seen   []float64            // of each segment: readings' worth that fell into it
-	whole  []*share             // the event that a segment is
+	joules   []float64            // of each segment
+	cov      []float64            // of them, segments × segments, J²
+	drift    [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them; nil: nothing
+	drifts   []float64            // room for it
+	seen     []float64            // of each segment: readings' worth that fell into it
+	whole    []*share             // the event that a segment is
+	holds    []hold
+	parts    []float64 // room for those of holds
+	restless bool      // power moves though no event goes on
+}
+
+// cells are the cells of a patch and what is found about them.
+type cells struct {
+	ends    []float64 // cells: from ends[i] until ends[i+1], s after origin
+	segment []int     // of each cell; -1: solved for, but another patch's to count
+	jump    []bool    // cell i begins at an edge of an event
+	busy    []bool    // an event is going on in cell i
+	steps   []float64 // W²: of steps at cells' beginnings that no event tells of
+	grain   []float64 // s, of each cell: see grainOf
+	texture []float64 // W²: what the grain adds to the variance at cells' beginnings
+	rows    []row     // of the readings
+	store   []float64 // their weights and slopes
+}
+
+// hold is an event's part in a patch.
+type hold struct {
+	share    *share
+	parts    []float64 // of each segment
+	with     int       // most other requests that have a part too
+	readings int64     // that are about the event
 }
 
 // blank is a patch with the room of one that is done with.
@@ -53,22 +77,32 @@ func (r *reconstruction) blank() *patch {
 	}
 	p := r.spare[n-1]
 	r.spare = r.spare[:n-1]
+	clear(p.edges)
+	clear(p.going)
+	clear(p.whole)
+	clear(p.holds)
 	*p = patch{
-		ends: p.ends[:0], segment: p.segment[:0], jump: p.jump[:0], busy: p.busy[:0], grain: p.grain, texture: p.texture, starts: p.starts[:0],
-		rows: p.rows[:0], store: p.store, steps: p.steps, chains: p.chains[:0], joules: p.joules[:0], cov: p.cov[:0], seen: p.seen[:0],
+		cuts: p.cuts[:0], edges: p.edges[:0], going: p.going[:0], readings: p.readings[:0], starts: p.starts[:0],
+		joules: p.joules[:0], cov: p.cov[:0], seen: p.seen[:0], whole: p.whole[:0], holds: p.holds[:0],
+		drifts: p.drifts, parts: p.parts[:0],
 	}
 	return p
 }
 
-// row is a reading: the mean of the power, followed as its channel follows it,
-// over a window that ends at a time.
-type row struct {
+// reading is the mean of the power, followed as its channel follows it, over a
+// window that ends at a time.
+type reading struct {
 	at      float64 // s after the patch's origin
 	window  float64 // s
 	value   float64 // W
 	channel int8    // index in the reconstruction's chains
-	first   int     // cell of the first weight
-	last    int     // cell after that of the last
+}
+
+// row is what the cells add to a reading.
+type row struct {
+	reading
+	first   int // cell of the first weight
+	last    int // cell after that of the last
 	weights []float64
 	slope   []float64 // what a second later would add to the weights
 	steep   float64   // W/s: what a second later would show
@@ -78,28 +112,6 @@ type row struct {
 // chain is how a channel follows the power.
 type chain struct {
 	tau, lag float64 // s
-}
-
-// share is how much of a step of power at 0 a mean over a window that ends at
-// age shows, and how fast that grows, 1/s.
-func (c chain) share(age, window float64) (share, slope float64) {
-	age -= c.lag
-	until, risen := c.ramp(age)
-	from, before := c.ramp(age - window)
-	return (until - from) / window, (risen - before) / window
-}
-
-// ramp is the approach to a step x after it, and its integral until then.
-func (c chain) ramp(x float64) (integral, risen float64) {
-	switch {
-	case x <= 0:
-		return 0, 0
-	case c.tau < 1e-9 || x > 40*c.tau:
-		return x - c.tau, 1
-	default:
-		left := math.Expm1(-x / c.tau)
-		return x + c.tau*left, -left
-	}
 }
 
 // memory is how long before a reading power matters to it.
@@ -117,13 +129,15 @@ const (
 	maxParams = channels * perChannel
 )
 
-// weigh finds what each cell adds to each row.
-func (p *patch) weigh(chains []chain) {
+// weigh finds what each cell adds to each row: what the reading shows of a step
+// of power at the cell's beginning, less what it shows of one at its end. Of a
+// step it shows the mean, over its window, of the approach to it.
+func (s *solver) weigh(p *patch) {
 	n := len(p.ends) - 1
 	size := 0
 	for i := range p.rows {
 		r := &p.rows[i]
-		c := chains[r.channel]
+		c := &p.chains[r.channel]
 		lo := sort.SearchFloat64s(p.ends, r.at-c.memory(r.window)) - 1
 		hi := sort.SearchFloat64s(p.ends, r.at-c.lag+1e-4)
 		hi = min(max(hi, 1), n)
@@ -134,21 +148,162 @@ func (p *patch) weigh(chains []chain) {
 		p.store = make([]float64, size)
 	}
 	store := p.store[:size]
+	clear(store)
+	tau := math.Inf(1) // that growth is for
 	for i := range p.rows {
 		r := &p.rows[i]
-		c := chains[r.channel]
+		c := &p.chains[r.channel]
+		if c.tau != tau {
+			tau = c.tau
+			s.grow(p.ends, tau)
+		}
 		k := r.last - r.first
 		r.weights, r.slope, store = store[:k:k], store[k:2*k:2*k], store[2*k:]
-		before, rising := 1.0, 0.0 // what lies before the first is as the first
-		for j := range k {
-			after, slope := 0.0, 0.0
-			if e := r.first + j + 1; e < n { // what lies after the last is as the last
-				after, slope = c.share(r.at-p.ends[e], r.window)
-			}
+		// What lies before the first cell is as the first, and after the last
+		// as the last.
+		at, from, until := r.at-c.lag, r.first+1, min(r.last+1, n)
+		steps, growth := p.ends[from:until], s.growth[from:until]
+		s.approach(r, steps, growth, at, tau, 1/r.window)
+		s.approach(r, steps, growth, at-r.window, tau, -1/r.window)
+		before, rising := 1.0, 0.0
+		for j, after := range r.weights {
+			slope := r.slope[j]
 			r.weights[j], r.slope[j] = before-after, rising-slope
 			before, rising = after, slope
 		}
 	}
+}
+
+// approach adds the integral until at of the approach to steps of power, so many
+// times, to the row's weights, and the approach to its slope.
+func (s *solver) approach(r *row, steps, growth []float64, at, tau, times float64) {
+	sum, slope := r.weights[:len(steps)], r.slope[:len(steps)]
+	growth = growth[:len(steps)]
+	j := 0
+	for ; j < len(steps) && at-steps[j] > 40*tau; j++ {
+		sum[j] += times * (at - steps[j] - tau)
+		slope[j] += times
+	}
+	for left := 0.0; j < len(steps) && at > steps[j]; j++ {
+		x := at - steps[j]
+		if left == 0 {
+			left = math.Exp(-x / tau)
+		} else {
+			left *= growth[j]
+		}
+		sum[j] += times * (x - tau + tau*left)
+		slope[j] += times * (1 - left)
+	}
+}
+
+// grow finds by how much what is left of the approach to a step is more when it
+// began at a cell's beginning than at that of the cell before.
+func (s *solver) grow(ends []float64, tau float64) {
+	s.growth = resize(s.growth, len(ends))
+	width, growth := 0.0, 1.0
+	for e := 1; e < len(ends); e++ {
+		// Neighbours are often as wide as each other.
+		if d := ends[e] - ends[e-1]; math.Abs(d-width) > 1e-12 {
+			width, growth = d, math.Exp(min(d/tau, 40))
+		}
+		s.growth[e] = growth
+	}
+}
+
+// drop leaves readings out.
+func (p *patch) drop(out func(reading) bool) {
+	p.readings = slices.DeleteFunc(p.readings, out)
+	if p.cells != nil {
+		p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return out(x.reading) })
+	}
+}
+
+// sec is a time in s after the patch's origin.
+func (p *patch) sec(ns int64) float64 { return float64(ns-p.originNS) / 1e9 }
+
+// lay divides a patch into cells, at every edge, and by step from there on, in
+// growing steps, and says in which of them work goes on: in those of events that
+// are not merely a frame around others.
+func (s *solver) lay(p *patch) {
+	p.ends, p.segment, p.jump = p.ends[:0], p.segment[:0], p.jump[:0]
+	p.segments, p.starts = 0, p.starts[:0]
+	marks := append(append(s.marks[:0], p.lo, p.from, p.until, p.hi), p.cuts...)
+	slices.Sort(marks)
+	marks = slices.Compact(marks)
+	s.marks = marks
+	segment := -1
+	for i := 0; i+1 < len(marks); i++ {
+		a, b := marks[i], marks[i+1]
+		_, inside := slices.BinarySearch(p.cuts, a)
+		switch {
+		case a == p.from:
+			segment = 0
+		case a >= p.until || a < p.from:
+			segment = -1
+		case inside:
+			segment++
+		}
+		if segment >= p.segments {
+			p.segments++
+			p.starts = append(p.starts, a)
+		}
+		s.widths = divide(s.widths[:0], float64(b-a), p.fine)
+		at := p.sec(a)
+		for j, w := range s.widths {
+			p.ends = append(p.ends, at)
+			p.segment = append(p.segment, segment)
+			p.jump = append(p.jump, j == 0 && inside)
+			at += w / 1e9
+		}
+	}
+	p.ends = append(p.ends, p.sec(p.hi))
+	p.busy = append(p.busy[:0], p.jump...)
+	clear(p.busy)
+	p.grain = resize(p.grain, len(p.segment))
+	p.rows = p.rows[:0]
+	for _, x := range p.readings {
+		p.rows = append(p.rows, row{reading: x})
+	}
+	active, at := append(s.active[:0], p.going...), 0
+	for i := range p.busy {
+		for ; at < len(p.edges) && p.sec(p.edges[at].ns) <= p.ends[i]+1e-9; at++ {
+			active = p.edges[at].pass(active)
+		}
+		for _, x := range active {
+			if !x.frame {
+				p.busy[i] = true
+				p.grain[i] = max(p.grain[i], grainOf(&x.event.event))
+			}
+		}
+	}
+	s.active = active
+}
+
+// divide appends the widths of the cells of a stretch: step at its ends, more
+// in the middle.
+func divide(w []float64, length, step float64) []float64 {
+	const growth = 1.4
+	n := int(math.Ceil(length / step))
+	if n <= 4 {
+		n = max(n, 1)
+		for range n {
+			w = append(w, length/float64(n))
+		}
+		return w
+	}
+	sum := 0.0
+	for x := step; sum < length/2; x *= growth {
+		w = append(w, x)
+		sum += x
+	}
+	scale := length / 2 / sum
+	for i := range w {
+		w[i] *= scale
+	}
+	for i := len(w) - 1; i >= 0; i-- {
+		w = append(w, w[i])
+	}
+	return w
 }
 
 // solver is the storage that patches share.
@@ -159,6 +314,11 @@ type solver struct {
 	sum, u  []float64 // the counter's sum, over cells, and the solution for it
 	sumVar  float64   // 0: there is none
 	weights []float64 // of rows: 1/variance
+	growth  []float64 // of cells, for weigh
+	marks   []int64   // for lay
+	widths  []float64
+	active  []*share
+	cells   cells // of patches that are solved in one go
 }
 
 // solve finds the power of each cell and -2 log of the readings' likelihood
@@ -208,9 +368,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 				changed = changed || (was > 0) != (p.steps[i] > 0)
 			}
 			v += p.steps[i]
-			s.a.Add(i, i, 1/v)
-			s.a.Add(i-1, i-1, 1/v)
-			s.a.Add(i-1, i, -1/v)
+			s.a.AddDifference(i, 1/v)
 			if likelihood {
 				twologL += math.Log(v)
 			}
@@ -219,14 +377,17 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 			r := &p.rows[i]
 			late := p.blind[r.channel] * r.steep
 			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late
-			s.weights[i] = 1 / v
+			weight := 1 / v
+			s.weights[i] = weight
 			if likelihood {
 				twologL += math.Log(v)
 			}
-			misfit += r.value * r.value / v
-			s.a.AddOuter(r.first, r.weights, 1/v)
+			value := r.value * weight
+			misfit += r.value * value
+			s.a.AddOuter(r.first, r.weights, weight)
+			x := s.x[r.first:r.last]
 			for j, h := range r.weights {
-				s.x[r.first+j] += h * r.value / v
+				x[j] += h * value
 			}
 		}
 		if !s.a.Factorize() {
@@ -252,15 +413,15 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 				break
 			}
 			r := &p.rows[i]
-			r.steep, r.spread = 0, 0
-			mean := 0.0
+			steep, mean, spread := 0.0, 0.0, 0.0
+			watts, weights := s.x[r.first:r.last], r.weights[:len(r.slope)]
 			for j, h := range r.slope {
-				x := s.x[r.first+j]
-				r.steep += h * x
-				mean += r.weights[j] * x
-				r.spread += r.weights[j] * x * x
+				x := watts[j]
+				steep += h * x
+				mean += weights[j] * x
+				spread += weights[j] * x * x
 			}
-			r.spread = max(0, r.spread-mean*mean)
+			r.steep, r.spread = steep, max(0, spread-mean*mean)
 		}
 	}
 	// A patch that is further off than its noise allows has more of it.
@@ -343,8 +504,9 @@ func resize(x []float64, n int) []float64 {
 // settle writes the outcome of solve into the patch.
 func (s *solver) settle(p *patch) {
 	n, k := len(p.ends)-1, p.segments
-	p.joules, p.cov = resize(p.joules, k), resize(p.cov, k*k)
-	z := resize(s.z, n*k)
+	p.joules, p.cov, p.seen = resize(p.joules, k), resize(p.cov, k*k), resize(p.seen, k)
+	p.drifts = resize(p.drifts, maxParams*k)
+	z := resize(s.z, n*k) // of each segment n: what its energy has to do with that of the cells
 	s.z = z
 	for i, g := range p.segment {
 		if g < 0 {
@@ -352,55 +514,52 @@ func (s *solver) settle(p *patch) {
 		}
 		d := p.ends[i+1] - p.ends[i]
 		p.joules[g] += d * s.x[i]
-		z[i*k+g] = d
+		z[g*n+i] = d
 	}
-	s.a.Solve(z, k)
 	for g := range k {
+		zg := z[g*n : (g+1)*n]
+		s.a.Solve(zg, 1)
 		if s.sumVar == 0 {
-			break
+			continue
 		}
 		at := 0.0
 		for j, h := range s.sum {
-			at += h * z[j*k+g]
+			at += h * zg[j]
 		}
 		for j, u := range s.u {
-			z[j*k+g] -= u * at / s.sumVar
+			zg[j] -= u * at / s.sumVar
 		}
 	}
 	for i, g := range p.segment {
 		if g < 0 {
 			continue
 		}
-		d := p.ends[i+1] - p.ends[i]
+		d := p.scale * (p.ends[i+1] - p.ends[i])
 		for j := range k {
-			p.cov[g*k+j] += p.scale * d * z[i*k+j]
+			p.cov[g*k+j] += d * z[j*n+i]
 		}
 	}
-	p.seen = resize(p.seen, k)
 	for i := range p.rows {
 		r := &p.rows[i]
-		for j, h := range r.weights {
-			if g := p.segment[r.first+j]; g >= 0 {
-				p.seen[g] += h
+		for j, g := range p.segment[r.first:r.last] {
+			if g >= 0 {
+				p.seen[g] += r.weights[j]
 			}
 		}
 		// A channel that is later than thought by a second shows what the
 		// model would have shown a second before.
-		add := func(param int, change float64) {
-			param += int(r.channel) * perChannel
-			if p.drift[param] == nil {
-				p.drift[param] = make([]float64, k)
+		late := int(r.channel)*perChannel + paramLag
+		gain := int(r.channel)*perChannel + paramGain
+		p.drift[late], p.drift[gain] = p.drifts[late*k:][:k], p.drifts[gain*k:][:k]
+		for g := range k {
+			at := 0.0
+			for j, v := range z[g*n:][r.first:r.last] {
+				at += r.weights[j] * v
 			}
-			for g := range k {
-				at := 0.0
-				for j, h := range r.weights {
-					at += h * z[(r.first+j)*k+g]
-				}
-				p.drift[param][g] += s.weights[i] * change * at
-			}
+			at *= s.weights[i]
+			p.drift[late][g] += r.steep * at
+			p.drift[gain][g] += r.value * at
 		}
-		add(paramLag, r.steep)
-		add(paramGain, r.value)
 	}
 }
 

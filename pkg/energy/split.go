@@ -22,13 +22,14 @@ func (a *Attributor) weight(p *pending) float64 {
 	return float64(tokens(&p.event)) / d
 }
 
-// part is how much of the power, while those events are going on, is s's. An
-// event without request_id is a window: all that happens in it is its own.
+// part is how much of the power, while those events are going on, is s's, and
+// with how many other requests it shares it. An event without request_id is a
+// window: all that happens in it is its own.
 // Events of one request do not share with each other.
-func (s *share) part(active []*share) float64 {
+func (s *share) part(active []*share) (part float64, with int) {
 	id := s.event.event.RequestID
 	if id == "" {
-		return 1
+		return 1, 0
 	}
 	var sum, own float64
 	requests, open := 0, false
@@ -45,14 +46,14 @@ func (s *share) part(active []*share) float64 {
 			own = w
 		}
 	}
-	s.event.with = max(s.event.with, requests-1)
+	with = max(0, requests-1)
 	switch {
-	case requests <= 1:
-		return 1
+	case with == 0:
+		return 1, with
 	case open:
-		return 1 / float64(requests)
+		return 1 / float64(requests), with
 	}
-	return own / sum
+	return own / sum, with
 }
 
 // innermost says whether the event is the shortest of its request's: the one

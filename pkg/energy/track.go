@@ -14,6 +14,7 @@ import (
 // once, held repeats left out, with the energy up to it.
 type track struct {
 	name       string
+	counts     bool // it is the energy counter
 	response   response
 	updates    []update // in order of time
 	clock      ticker
@@ -36,7 +37,8 @@ type track struct {
 	work    blocks
 	quiet   bool // no event is going on, nor was one lately
 	rest    blocks
-	restVar float64 // W²: rest's variance when the batch was taken up
+	restVar float64 // W²: rest's variance when the batch was full
+	workVar float64 // W²: work's
 }
 
 // blocks are means of updates in a row while no event goes on, and how far each
@@ -88,7 +90,7 @@ func (b *blocks) variance() float64 {
 // shows from one block of readings to the next: what happens in less than a
 // block is not what a gap of many readings has to be told by.
 func (t *track) walk() float64 {
-	apart := 2 * t.work.variance() / blockOf // W², of two neighbours
+	apart := 2 * t.workVar / blockOf // W², of two neighbours
 	return 1.5 * apart / (blockOf * t.spacing / 1e9)
 }
 
@@ -159,7 +161,7 @@ func respond(name string, c *sensor.Channel) response {
 func (r response) delay(window float64) float64 { return r.lag + r.tau + window/2 }
 
 func newTrack(name string, r response) *track {
-	t := &track{name: name, response: r, spacing: r.update * 1e9}
+	t := &track{name: name, counts: name == record.ChannelCounter, response: r, spacing: r.update * 1e9}
 	t.clock.period = r.update * 1e9
 	return t
 }
@@ -167,6 +169,12 @@ func newTrack(name string, r response) *track {
 // lowReads is how many readings in a row below record.FloorW are a state of the
 // board and not a stale cache.
 const lowReads = 10
+
+// learn takes over what was found of the channel.
+func (t *track) learn(from *track) {
+	t.response.window = from.response.window
+	t.shift, t.shiftSE, t.aligned, t.alien = from.shift, from.shiftSE, from.aligned, from.alien
+}
 
 // suspect says whether a reading is one that no board shows at rest.
 func (t *track) suspect(w float64) bool {
@@ -269,21 +277,22 @@ func (t *track) breaks() int64 { return t.last().breaks }
 
 func (t *track) push(ns int64, window, w, off float64) {
 	w /= t.response.gain
-	l := t.last()
-	u := update{ns: ns, window: window, value: w, joules: l.joules, holes: l.holes, count: l.count + 1, breaks: l.breaks, blindS: off / 1e9}
+	u := update{ns: ns, window: window, value: w, count: 1, blindS: off / 1e9}
 	if n := len(t.updates); n > 0 {
+		l := &t.updates[n-1]
 		if ns <= l.ns {
 			t.late++
 			return
 		}
-		dt := float64(ns-l.ns) / 1e9
-		t.spacing += (math.Min(float64(ns-l.ns), 4*t.spacing) - t.spacing) / 32
+		apart := float64(ns - l.ns)
+		dt := apart / 1e9
+		t.spacing += (min(apart, 4*t.spacing) - t.spacing) / 32
 		held := w
-		if dt > 1.75*t.response.update && t.name != record.ChannelCounter && l.count > 0 {
+		if dt > 1.75*t.response.update && !t.counts && l.count > 0 {
 			held = (w + l.value) / 2
 		}
-		u.joules = u.joules.add(held * dt)
-		if blind := dt - math.Max(window, math.Min(dt, t.response.update)*t.response.coverage); blind > 0 {
+		u.joules, u.holes, u.count, u.breaks = l.joules.add(held*dt), l.holes, l.count+1, l.breaks
+		if blind := dt - max(window, min(dt, t.response.update)*t.response.coverage); blind > 0 {
 			u.holes += blind * blind * blind
 		}
 	}
@@ -333,7 +342,7 @@ func (t *track) meter(ns int64) (m meter) {
 		return m
 	}
 	window := t.response.window
-	if t.name == record.ChannelCounter {
+	if t.counts {
 		window = t.spacing / 1e9
 	}
 	at := ns + int64((t.response.delay(window)-t.spacing/2e9)*1e9)
@@ -351,7 +360,7 @@ func (t *track) meter(ns int64) (m meter) {
 		}
 		return m
 	}
-	a, b := t.updates[i-1], t.updates[i]
+	a, b := &t.updates[i-1], &t.updates[i]
 	part := float64(at-a.ns) / float64(b.ns-a.ns)
 	return meter{a.joules.add(b.joules.minus(a.joules) * part), a.holes + (b.holes-a.holes)*part, a.count, b.breaks, b.value, 0, true}
 }
@@ -382,7 +391,7 @@ const (
 // look says whether a value read at ns, after one at prev, is a new one, when
 // it was made, and by how much that may be off, as a standard deviation, ns.
 func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fresh bool) {
-	now, before := float64(ns-t.base), math.Max(float64(prev-t.base), float64(ns-t.base)-t.period)
+	now, before := float64(ns-t.base), max(float64(prev-t.base), float64(ns-t.base)-t.period)
 	steps := math.Floor((now - (t.lo+t.hi)/2) / t.period)
 	if !changed {
 		// It may have been made anew and come out the same.
@@ -392,8 +401,8 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 			return 0, 0, false
 		}
 		t.step(steps)
-		t.hi = math.Min(t.hi, now)
-		t.lo = math.Max(t.lo, t.hi-t.period)
+		t.hi = min(t.hi, now)
+		t.lo = max(t.lo, t.hi-t.period)
 		t.center()
 		t.rebase()
 		return t.made(), t.off(), true
@@ -404,10 +413,10 @@ func (t *ticker) look(prev, ns int64, changed bool) (made int64, off float64, fr
 	if steps >= 1 {
 		t.step(steps)
 	}
-	lo, hi := math.Max(t.lo, before), math.Min(t.hi, now)
+	lo, hi := max(t.lo, before), min(t.hi, now)
 	if lo > hi || steps < 1 {
 		lo, hi = before, now // the clock slipped
-		t.drift = math.Min(2*t.drift, worstDrift)
+		t.drift = min(2*t.drift, worstDrift)
 	}
 	t.lo, t.hi = lo, hi
 	t.center()
@@ -426,7 +435,7 @@ func (t *ticker) step(n float64) {
 // between two of them is as long as they are apart.
 func (t *ticker) center() {
 	t.mid += ((t.lo+t.hi)/2 - t.mid) / 16
-	t.mid = math.Max(t.lo, math.Min(t.hi, t.mid))
+	t.mid = max(t.lo, min(t.hi, t.mid))
 }
 
 // rebase keeps the numbers small enough to be exact.

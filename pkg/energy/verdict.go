@@ -45,6 +45,7 @@ type estimated struct {
 	own, seen        float64
 	alone            float64 // J²: variance by the event's own readings
 	readings         int64
+	with             int // most requests that it shared power with
 	used             [channels]bool
 	untold           float64 // J²: the part of shared for want of a response test
 	why              []string
@@ -72,6 +73,7 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 		e.alone += max(s.alone, s.variance)
 		e.seen += s.seen / float64(len(p.boards))
 		e.readings += s.readings
+		e.with = max(e.with, s.with)
 		for c, t := range b.power.tracks {
 			late := s.drift[c*perChannel+paramLag] * s.blind[c]
 			e.shared += late * late
@@ -152,8 +154,8 @@ func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64)
 	e.GainUncertainty = some(a.opts.BoardGain)
 	e.AbsoluteCI95J = some(z95 * math.Hypot(sd, a.opts.BoardGain*m.joules))
 	e.OwnInformation = some(m.own)
-	if p.with > 0 {
-		e.SharedWith = record.Some(int64(p.with))
+	if m.with > 0 {
+		e.SharedWith = record.Some(int64(m.with))
 	}
 	a.operational(e, p, m.joules, sd)
 	perToken(e, &p.event)
