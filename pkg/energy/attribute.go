@@ -84,6 +84,7 @@ type board struct {
 	ns       int64 // time of its latest sample
 	sampled  bool
 	power    *reconstruction // by Auto
+	workers  workers
 }
 
 // pending is an event on its way.
@@ -105,6 +106,9 @@ type pending struct {
 	undone int      // of them
 	weight float64  // claim beside other requests
 	with   int      // most requests that it shared power with
+
+	pid   int64   // process that it names, 0 for none
+	parts []*part // then, one for each board
 }
 
 // New makes an attributor that hands finished events to emit. The event given
@@ -184,7 +188,7 @@ func (a *Attributor) take(e record.Event) error {
 	} else {
 		p = &pending{}
 	}
-	*p = pending{boards: p.boards[:0], spans: p.spans[:0], shares: p.shares[:0], event: e}
+	*p = pending{boards: p.boards[:0], spans: p.spans[:0], shares: p.shares[:0], parts: p.parts[:0], event: e}
 	p.weight = a.weight(p)
 	switch {
 	case len(e.GPUs) > 0:
@@ -200,6 +204,7 @@ func (a *Attributor) take(e record.Event) error {
 		return fmt.Errorf("event %q: more than %d GPUs", e.ID, maxGPUs)
 	}
 	p.untimely = a.started && e.StartNS <= a.now
+	a.attend(p)
 	p.left = len(p.boards) * len(a.channels)
 	p.spans = slices.Grow(p.spans, p.left)[:p.left]
 	for i, b := range p.boards {
@@ -256,6 +261,8 @@ func (a *Attributor) Observe(r record.Record) error {
 		b = a.board(r.GPU)
 	case *record.Counter:
 		b = a.board(r.GPU)
+	case *record.Process:
+		return a.processes(r)
 	default:
 		return nil
 	}
@@ -332,7 +339,7 @@ func finished(s *share) { s.event.undone-- }
 func (a *Attributor) hand(all bool) error {
 	for len(a.open) > 0 {
 		p := a.open[0]
-		if !all && (p.undone > 0 || a.now-p.event.EndNS <= patience && !p.known()) {
+		if !all && (p.undone > 0 || a.now-p.event.EndNS <= patience && !p.known() || a.awaits(p)) {
 			return nil
 		}
 		heap.Pop(&a.open)
@@ -345,6 +352,7 @@ func (a *Attributor) hand(all bool) error {
 		} else {
 			p.event.Energy = a.judge(p)
 		}
+		systematic = a.allot(p, systematic)
 		a.account(&p.event, systematic)
 		if err := a.emit(&p.event); err != nil {
 			return err
