@@ -51,7 +51,7 @@ func pidOf(e *record.Event) int64 {
 // that waits, and nothing of what has been.
 type workers struct {
 	waiting   []*part
-	longestNS int64 // of all records
+	longestNS int64 // of all records, up to maxRecord
 }
 
 // part is what the records of the processes on one GPU say of an event.
@@ -63,6 +63,7 @@ type part struct {
 	coveredNS      int64 // of the event's time, in records
 	coveredTo      int64
 	darkNS         int64 // of it, in records that tell of a process and not what it did
+	longestNS      int64 // of the records that it touches
 	failure        string
 	done           bool // no more is to come
 }
@@ -123,6 +124,7 @@ func (p *part) observe(r *record.Process) {
 	if !r.PID.OK {
 		return
 	}
+	p.longestNS = max(p.longestNS, r.TimeNS-r.StartNS)
 	inside, whole := float64(to-from)/1e9, float64(r.TimeNS-r.StartNS)/1e9
 	ran := util / 100 * inside
 	p.all = p.all.add(ran)
@@ -329,8 +331,8 @@ func (d *divided) grade(e *record.Energy, p *pending) {
 		say("process %d is in no process record of the event, and others are: in a container, the driver may know it by another number", p.pid)
 	case !d.alone:
 		spacing := int64(0)
-		for _, b := range p.boards {
-			spacing = max(spacing, b.workers.longestNS)
+		for _, x := range p.parts {
+			spacing = max(spacing, x.longestNS)
 		}
 		say("process %d has %s ± %s of the energy, as of the time with a kernel running: that is told in whole per cent for %s at a time, and says nothing of power, in which kernels differ by a factor of two",
 			p.pid, percent(d.share), percent(d.ci), length(spacing))
@@ -340,7 +342,11 @@ func (d *divided) grade(e *record.Energy, p *pending) {
 		if e.CI95J.OK && e.Joules.V > 0 {
 			relative = max(relative, e.CI95J.V/e.Joules.V)
 		}
-		e.Tier = worse(e.Tier, tierOf(relative))
+		if tier := worse(e.Tier, tierOf(relative)); tier != e.Tier {
+			if e.Tier = tier; tier == Refused && d.share > 0 {
+				say("the interval is ±%s of it", percent(relative))
+			}
+		}
 	}
 	if !d.alone {
 		e.Tier = worse(e.Tier, Estimate)
