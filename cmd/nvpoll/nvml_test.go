@@ -117,10 +117,10 @@ func TestProcesses(t *testing.T) {
 		"process 0 4194301 60 30 512",
 		"process 0 4194302 20 10 -",
 		"@0.5 process 0 4194302 off",
-		"@1 error nvmlDeviceGetProcessUtilization 0 NVML_ERROR_UNKNOWN",
-		"@1.3 error nvmlDeviceGetProcessUtilization 0 NVML_SUCCESS",
-		"@1.6 process 0 4194301 off",
-	}, "--duration", "2s", "--channels", "sample,process", "--process-period", "50ms")
+		"@0.7 error nvmlDeviceGetProcessUtilization 0 NVML_ERROR_UNKNOWN",
+		"@0.9 error nvmlDeviceGetProcessUtilization 0 NVML_SUCCESS",
+		"@1.1 process 0 4194301 off",
+	}, "--duration", "3s", "--channels", "sample,process", "--process-period", "50ms")
 	if stderr != "" {
 		t.Errorf("stderr: %s", stderr)
 	}

@@ -4,9 +4,11 @@ package nvml
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"runtime"
 	"slices"
+	"time"
 
 	nv "github.com/NVIDIA/go-nvml/pkg/nvml"
 
@@ -22,9 +24,18 @@ type processes struct {
 	memory call
 	stamps
 	asked bool
-	edge  int64            // from when on a process works that the last call did not tell of, monotonic ns
-	until map[uint32]int64 // stamps of those that it told of, monotonic ns
+	edge  int64            // until when all is told, monotonic ns
+	until map[uint32]int64 // stamps of the last samples of those that may still be at work, monotonic ns
 }
+
+// The driver makes samples in its own time, of up to a second, and none of a
+// process that was not at work. No sample means that there was no work once
+// there has been none for longer than resting; in the last sampled of the time
+// there may have been some all the same.
+const (
+	resting = int64(1500 * time.Millisecond)
+	sampled = int64(time.Second)
+)
 
 func newProcesses(d *Device) processes {
 	return processes{
@@ -104,8 +115,8 @@ func utilization(d nv.Device, since uint64) (samples []nv.ProcessUtilizationSamp
 }
 
 // take moves the new ones among the samples to the monotonic clock. Each covers
-// the time since the one of its process before it or, if the last call had
-// none, since the newest of all that the last call told, or since that call.
+// the time since the one of its process before it or, if that has rested, since
+// the newest that the last call told of any, or since none was at work.
 func (p *processes) take(samples []nv.ProcessUtilizationSample, clocks [3]instant, index int) ([]record.Process, error) {
 	now := clocks[2].now
 	if p.mixed(clocks) {
@@ -115,19 +126,7 @@ func (p *processes) take(samples []nv.ProcessUtilizationSample, clocks [3]instan
 	samples = slices.DeleteFunc(samples, func(s nv.ProcessUtilizationSample) bool { return s.TimeStamp <= p.seen || s.Pid == 0 })
 	first := !p.asked
 	if len(samples) == 0 {
-		var idle []record.Process
-		if !first {
-			idle = []record.Process{{StartNS: min(p.edge, now), TimeNS: now, GPU: index}}
-		}
-		p.asked, p.edge = true, now
-		clear(p.until)
-		for _, c := range clocks {
-			// What comes is to be averaged from here on.
-			if c.clock == p.clock && c.now > 0 {
-				p.seen, p.seenNS = uint64(c.now/1000), now
-			}
-		}
-		return idle, nil
+		return p.rest(clocks, index), nil
 	}
 	slices.SortFunc(samples, func(x, y nv.ProcessUtilizationSample) int {
 		return cmp.Or(cmp.Compare(x.TimeStamp, y.TimeStamp), cmp.Compare(x.Pid, y.Pid))
@@ -139,20 +138,26 @@ func (p *processes) take(samples []nv.ProcessUtilizationSample, clocks [3]instan
 	if !ok && !first {
 		return nil, ErrUnknownClock
 	}
+	p.asked, p.seen, p.seenNS = true, stamp, newest+offset
+	if !ok {
+		// All of them are long over, so that nothing tells their clock.
+		p.edge = now
+		return nil, nil
+	}
+	if p.until == nil {
+		p.until = make(map[uint32]int64)
+	}
 	var entries []record.Process
-	until := make(map[uint32]int64, len(samples))
 	for _, s := range samples {
 		t := int64(s.TimeStamp)*1000 + offset
-		start, again := until[s.Pid]
-		if !again {
-			if start, again = p.until[s.Pid]; !again {
-				start = p.edge
-			}
-		}
-		if again && t <= start {
+		start, again := p.until[s.Pid]
+		switch {
+		case again && t <= start:
 			continue // the clock was set back: this one was read before
+		case !again || t-start > resting && start < p.edge:
+			start = p.edge
 		}
-		until[s.Pid] = t
+		p.until[s.Pid] = t
 		e := record.Process{StartNS: min(start, t), TimeNS: t, GPU: index, PID: record.Some(int64(s.Pid))}
 		if s.SmUtil <= 100 && s.MemUtil <= 100 {
 			e.SMUtil, e.MemUtil = record.Some(float64(s.SmUtil)), record.Some(float64(s.MemUtil))
@@ -161,18 +166,41 @@ func (p *processes) take(samples []nv.ProcessUtilizationSample, clocks [3]instan
 		}
 		entries = append(entries, e)
 	}
-	p.asked, p.seen, p.seenNS = true, stamp, newest+offset
-	if !ok {
-		// All of them are long over, so that nothing tells their clock.
-		p.edge, p.until = now, nil
-		return nil, nil
-	}
-	p.edge, p.until = newest+offset, until
+	p.edge = newest + offset
+	p.forget()
 	if first {
 		return nil, nil // of before
 	}
 	slices.SortStableFunc(entries, func(x, y record.Process) int { return cmp.Compare(x.StartNS, y.StartNS) })
 	return entries, nil
+}
+
+// rest is a record of the time in which no process was at work, once that is
+// sure. What comes then is to be averaged from its end on.
+func (p *processes) rest(clocks [3]instant, index int) []record.Process {
+	now := clocks[2].now
+	if !p.asked {
+		p.asked, p.edge = true, now
+		return nil
+	}
+	until := now - sampled
+	if now-p.edge <= resting || until <= p.edge {
+		return nil
+	}
+	idle := record.Process{StartNS: p.edge, TimeNS: until, GPU: index}
+	p.edge = until
+	p.forget()
+	for _, c := range clocks {
+		if stamp := (c.now - sampled) / 1000; c.clock == p.clock && stamp > int64(p.seen) {
+			p.seen, p.seenNS = uint64(stamp), until
+		}
+	}
+	return []record.Process{idle}
+}
+
+// forget drops processes that have rested.
+func (p *processes) forget() {
+	maps.DeleteFunc(p.until, func(_ uint32, until int64) bool { return p.edge-until > resting })
 }
 
 // learn finds the clock that new samples are stamped with.

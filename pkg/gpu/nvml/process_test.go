@@ -77,13 +77,16 @@ func TestReadProcesses(t *testing.T) {
 			until = p.Entries[0].TimeNS
 
 			s.set("processes 0 "+clockName+" 1", line(4194305, "0 0 5"))
-			time.Sleep(5 * time.Millisecond)
 			p = gpu.ProcessBatch{}
-			if err := g.ReadProcesses(&p); err != nil || len(p.Entries) != 1 || p.Entries[0].PID.OK || p.Entries[0].Error != "" {
-				t.Fatalf("%v, %+v; want that none is at work", err, p.Entries)
+			if err := g.ReadProcesses(&p); err != nil || len(p.Entries) != 0 {
+				t.Fatalf("%v, %+v; want nothing new", err, p.Entries)
 			}
-			if e := p.Entries[0]; e.StartNS != until || e.TimeNS < e.StartNS || e.TimeNS > now() {
-				t.Errorf("from %d until %d, want from %d until now, %d", e.StartNS, e.TimeNS, until, now())
+			time.Sleep(time.Duration(resting) + 10*time.Millisecond)
+			if err := g.ReadProcesses(&p); err != nil || len(p.Entries) != 1 || p.Entries[0].PID.OK || p.Entries[0].Error != "" {
+				t.Fatalf("%v, %+v; want that none was at work", err, p.Entries)
+			}
+			if e := p.Entries[0]; e.StartNS != until || e.TimeNS < e.StartNS || e.TimeNS > now()-sampled {
+				t.Errorf("from %d until %d, want from %d until %d", e.StartNS, e.TimeNS, until, now()-sampled)
 			}
 		})
 	}
@@ -112,8 +115,8 @@ func TestReadProcessesFails(t *testing.T) {
 	var p gpu.ProcessBatch
 	s.set(call + "NVML_ERROR_NOT_FOUND")
 	checkErr(t, "nothing new", g.ReadProcesses(&p), "")
-	if len(p.Entries) != 1 || p.Entries[0].PID.OK {
-		t.Errorf("%+v; want that none is at work", p.Entries)
+	if len(p.Entries) != 0 {
+		t.Errorf("%+v of nothing new", p.Entries)
 	}
 	s.set("processes 0 realtime 1", "process 0 4711 50 10", "error nvmlDeviceGetComputeRunningProcesses_v3 0 NVML_ERROR_UNKNOWN")
 	time.Sleep(5 * time.Millisecond)
@@ -170,24 +173,36 @@ func TestTakeProcesses(t *testing.T) {
 			// 8 had rested, at least since the newest that was told of then.
 			{4000, ahead, []seen{{7, 103_900}, {8, 103_900}}, []told{{7, 2900, 3900}, {8, 2900, 3900}}, nil},
 		}},
+		{"asked more often than there are samples, of each in its own time", []call{
+			{1000, ahead, []seen{{7, 100_900}, {8, 100_500}}, nil, nil},
+			{1200, ahead, nil, nil, nil},
+			{1600, ahead, []seen{{8, 101_500}}, []told{{8, 500, 1500}}, nil},
+			{1800, ahead, nil, nil, nil},
+			{2000, ahead, []seen{{7, 101_900}}, []told{{7, 900, 1900}}, nil},
+			{2600, ahead, []seen{{8, 102_500}}, []told{{8, 1500, 2500}}, nil},
+		}},
 		{"several of one in a call", []call{
 			{1000, ahead, []seen{{7, 100_900}}, nil, nil},
 			{2000, ahead, []seen{{7, 101_500}, {7, 101_200}, {8, 101_500}}, []told{{7, 900, 1200}, {8, 900, 1500}, {7, 1200, 1500}}, nil},
 		}},
+		// It is sure a second later, when there would have been a sample of it.
 		{"none, one, none", []call{
 			{1000, ahead, nil, nil, nil},
-			{2000, ahead, nil, []told{{0, 1000, 2000}}, nil},
-			{3000, ahead, []seen{{7, 102_800}}, []told{{7, 2000, 2800}}, nil},
-			{4000, ahead, []seen{{7, 102_800}}, []told{{0, 2800, 4000}}, nil},
-			{5000, ahead, []seen{{0, 104_000}, {7, 104_900}}, []told{{7, 4000, 4900}}, nil},
+			{2000, ahead, nil, nil, nil},
+			{3000, ahead, nil, []told{{0, 1000, 2000}}, nil},
+			{4000, ahead, []seen{{7, 103_800}}, []told{{7, 2000, 3800}}, nil},
+			{5000, ahead, []seen{{7, 103_800}}, nil, nil},
+			{6000, ahead, []seen{{7, 103_800}}, []told{{0, 3800, 5000}}, nil},
+			{7000, ahead, []seen{{0, 106_000}, {7, 106_900}}, []told{{7, 5000, 6900}}, nil},
 		}},
 		{"long over when first asked", []call{
 			{1000, ahead, []seen{{7, 50_000}}, nil, nil},
-			{2000, ahead, []seen{{7, 50_000}}, []told{{0, 1000, 2000}}, nil},
+			{3000, ahead, []seen{{7, 50_000}}, []told{{0, 1000, 2000}}, nil},
 		}},
 		{"asked again after a minute", []call{
 			{1000, ahead, []seen{{7, 100_900}}, nil, nil},
 			{61_000, ahead, []seen{{7, 110_000}}, []told{{7, 900, 10_000}}, nil},
+			{121_000, ahead, nil, []told{{0, 10_000, 120_000}}, nil},
 		}},
 		{"of no clock", []call{
 			{1000, ahead, []seen{{7, 100_900}}, nil, nil},
