@@ -38,6 +38,7 @@ func told(id string, from, to float64, pid string) *record.Event {
 // record of them so late after its time.
 func steady(late float64, processes ...*record.Process) []record.Record {
 	var trace []record.Record
+	processes = slices.SortedStableFunc(slices.Values(processes), func(a, b *record.Process) int { return record.Compare(a, b) })
 	for ns := int64(0); ns <= 40*second; ns += 20 * ms {
 		for len(processes) > 0 && float64(processes[0].TimeNS)/1e9+late <= float64(ns)/1e9 {
 			trace = append(trace, processes[0])
@@ -366,29 +367,31 @@ func TestProcessOverGPUs(t *testing.T) {
 	}
 }
 
-// Requests of two processes, at the same time and under the same names, share
-// with their own alone, and are summed up apart.
+// Requests of two processes at the same time, under the same names or others,
+// share with their own alone, and are summed up apart.
 func TestRequestsOfProcesses(t *testing.T) {
 	t.Parallel()
-	var events []record.Record
-	for _, pid := range []string{"7", "8"} {
-		for i, phase := range []string{"prefill", "decode"} {
-			e := told(phase+pid, 10+5*float64(i), 15+5*float64(i), pid)
-			e.Phase, e.RequestID, e.OutputTokens = phase, "r1", record.Some(int64(1))
-			events = append(events, e)
+	for _, names := range [][]string{{"r1", "r1"}, {"r1", "r2"}} {
+		var events []record.Record
+		for k, pid := range []string{"7", "8"} {
+			for i, phase := range []string{"prefill", "decode"} {
+				e := told(phase+pid, 10+5*float64(i), 15+5*float64(i), pid)
+				e.Phase, e.RequestID, e.OutputTokens = phase, names[k], record.Some(int64(1))
+				events = append(events, e)
+			}
 		}
-	}
-	slices.SortStableFunc(events, record.Compare)
-	out, a := run(t, Options{}, steady(0.5, eachSecond(0, 40, map[int64]float64{7: 75, 8: 25})...), events)
-	for id, want := range map[string]float64{"prefill7": 1125, "decode7": 1125, "prefill8": 375, "decode8": 375} {
-		e := out[id].Energy
-		if !near(e.Joules.V, want, 1e-3) || e.SharedWith.OK {
-			t.Errorf("%s: %v J, want %v; shared with %v", id, e.Joules, want, e.SharedWith)
+		slices.SortStableFunc(events, record.Compare)
+		out, a := run(t, Options{}, steady(0.5, eachSecond(0, 40, map[int64]float64{7: 75, 8: 25})...), events)
+		for id, want := range map[string]float64{"prefill7": 1125, "decode7": 1125, "prefill8": 375, "decode8": 375} {
+			e := out[id].Energy
+			if !near(e.Joules.V, want, 1e-3) || e.SharedWith.OK {
+				t.Errorf("%v, %s: %v J, want %v; shared with %v", names, id, e.Joules, want, e.SharedWith)
+			}
 		}
-	}
-	for _, s := range a.Summaries() {
-		if s.Phase == "request" && (s.Events != 2 || !near(s.EnergyTotalJ.V, 3000, 1e-3)) {
-			t.Errorf("%d requests of %v J, want 2 of 3000 J", s.Events, s.EnergyTotalJ)
+		for _, s := range a.Summaries() {
+			if s.Phase == "request" && (s.Events != 2 || !near(s.EnergyTotalJ.V, 3000, 1e-3)) {
+				t.Errorf("%v: %d requests of %v J, want 2 of 3000 J", names, s.Events, s.EnergyTotalJ)
+			}
 		}
 	}
 }
