@@ -276,3 +276,52 @@ func BenchmarkReadProcesses(b *testing.B) {
 		}
 	}
 }
+
+// scripted is a device that answers one call after the other.
+type scripted struct {
+	nv.Device
+	answers []func() ([]nv.ProcessUtilizationSample, nv.Return)
+}
+
+func (s *scripted) GetProcessUtilization(uint64) ([]nv.ProcessUtilizationSample, nv.Return) {
+	answer := s.answers[0]
+	s.answers = s.answers[1:]
+	return answer()
+}
+
+// What go-nvml makes of a list that changes between its two calls.
+func TestUtilization(t *testing.T) {
+	type answer = func() ([]nv.ProcessUtilizationSample, nv.Return)
+	one := make([]nv.ProcessUtilizationSample, 1)
+	var (
+		good  answer = func() ([]nv.ProcessUtilizationSample, nv.Return) { return one, nv.SUCCESS }
+		more  answer = func() ([]nv.ProcessUtilizationSample, nv.Return) { n := 2; return one[:n], nv.ERROR_INSUFFICIENT_SIZE }
+		short answer = func() ([]nv.ProcessUtilizationSample, nv.Return) { return one, nv.ERROR_INSUFFICIENT_SIZE }
+		none  answer = func() ([]nv.ProcessUtilizationSample, nv.Return) { return one[:0], nv.ERROR_INSUFFICIENT_SIZE }
+		lost  answer = func() ([]nv.ProcessUtilizationSample, nv.Return) { return nil, nv.ERROR_GPU_IS_LOST }
+	)
+	for _, tt := range []struct {
+		name    string
+		answers []answer
+		want    nv.Return
+		n, left int
+	}{
+		{"good", []answer{good, good}, nv.SUCCESS, 1, 1},
+		{"twice more than there was room for", []answer{more, short, good, good}, nv.SUCCESS, 1, 1},
+		{"always more", []answer{more, more, more, good}, nv.ERROR_INSUFFICIENT_SIZE, 0, 1},
+		{"room for none is enough", []answer{none, good}, nv.ERROR_NOT_FOUND, 0, 1},
+		{"lost", []answer{lost, good}, nv.ERROR_GPU_IS_LOST, 0, 1},
+	} {
+		d := &scripted{answers: tt.answers}
+		samples, ret := utilization(d, 0)
+		if ret != tt.want || len(samples) != tt.n || len(d.answers) != tt.left {
+			t.Errorf("%s: %d samples, %v, %d answers left; want %d, %v, %d", tt.name, len(samples), name(ret), len(d.answers), tt.n, name(tt.want), tt.left)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a panic of another kind was taken for a longer list")
+		}
+	}()
+	utilization(&scripted{answers: []answer{func() ([]nv.ProcessUtilizationSample, nv.Return) { panic("other") }}}, 0)
+}
