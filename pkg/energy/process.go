@@ -17,10 +17,12 @@ import (
 const (
 	// unlike is how far the power of one process, for each second with a kernel
 	// of it running, may be from that of the others: one standard deviation, of
-	// the logarithm. Kernels that fill an H200 all of the time draw 565 W
-	// (fp32), 588 W (memory) and 727 W (bf16), and one that fills a part of it
-	// less: a factor of two either way holds 95 % of them.
-	unlike = 0.35
+	// the logarithm. What keeps an H200 at work all of the time draws, in
+	// testdata/h200-study and docs/validation, 229 W (decodes of GPT-2), 240 W
+	// (its prefills), 558 and 574 W (decodes of Llama-3.1-8B at batches of 1 and
+	// 4), 565 W (fp32), 588 W (memory), 706 W (prefills of Llama) and 727 W
+	// (bf16): 0.46 is one's deviation, √2 of that the difference of two.
+	unlike = 0.65
 
 	// maxRecord is the longest record of a process that an event waits for, ns.
 	maxRecord = int64(60e9)
@@ -58,7 +60,7 @@ type workers struct {
 type part struct {
 	pid            int64
 	startNS, endNS int64
-	own, all       sum   // time with a kernel running, s
+	own, all       sum   // time with a kernel running, in per cent · ns, which are whole numbers
 	ours, theirs   doubt // of its own, and of that of the others
 	coveredNS      int64 // of the event's time, in records
 	coveredTo      int64
@@ -126,7 +128,7 @@ func (p *part) observe(r *record.Process) {
 	}
 	p.longestNS = max(p.longestNS, r.TimeNS-r.StartNS)
 	inside, whole := float64(to-from)/1e9, float64(r.TimeNS-r.StartNS)/1e9
-	ran := util / 100 * inside
+	ran := util * float64(to-from)
 	p.all = p.all.add(ran)
 	if r.PID.V == p.pid {
 		p.own = p.own.add(ran)
@@ -189,7 +191,7 @@ func partition(parts []*part) (d divided) {
 			failure = p.failure
 		}
 	}
-	w, a := own.minus(sum{}), all.minus(sum{})
+	w, a := own.minus(sum{})/1e11, all.minus(sum{})/1e11 // s
 	switch {
 	case covered == 0 && failure != "":
 		d.why = fmt.Sprintf("the driver did not tell what processes did in the event (%s)", failure)
@@ -205,10 +207,7 @@ func partition(parts []*part) (d divided) {
 		return d
 	}
 	others := a - w
-	d.share, d.alone, d.unseen = w/a, others <= 0, unseen/length
-	if d.alone {
-		d.share = 1
-	}
+	d.share, d.alone, d.unseen = own.minus(sum{})/all.minus(sum{}), others <= 0, unseen/length
 	if w == 0 {
 		ours.edges += 0.005 * covered // what would have been told as 0 %
 	}
@@ -334,7 +333,7 @@ func (d *divided) grade(e *record.Energy, p *pending) {
 		for _, x := range p.parts {
 			spacing = max(spacing, x.longestNS)
 		}
-		say("process %d has %s ± %s of the energy, as of the time with a kernel running: that is told in whole per cent for %s at a time, and says nothing of power, in which kernels differ by a factor of two",
+		say("process %d has %s ± %s of the energy, as of the time with a kernel running: that is told in whole per cent for %s at a time, and says nothing of power, in which kernels differ by a factor of three",
 			p.pid, percent(d.share), percent(d.ci), length(spacing))
 	}
 	if d.ci > 0 {

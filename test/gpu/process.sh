@@ -24,7 +24,8 @@ one() { # NAME SECONDS KERNEL INTENSITY: a load, as a process of its own
 }
 nvpoll --device "${DEVICE:-nvml}" --gpu "$gpu" --channels sample,power,counter,process --process-period "${PERIOD:-100ms}" -o "$out/trace.ndjson" &
 poller=$!
-sleep 1.5
+sleep 1
+one idle 2 fp32 0 # with a context, as both have
 one memory_alone 3 memory 0.3
 one bf16_alone 3 bf16 0.6
 sleep 0.5
@@ -48,7 +49,7 @@ read = lambda name: [json.loads(line) for line in open(f"{out}/{name}.ndjson")]
 event = lambda name: next(r for r in read(name) if r["record"] == "event")
 trace = read("trace")
 told = [r for r in trace if r["record"] == "process"]
-work = {name: event(name) for name in ("memory_alone", "bf16_alone", "memory", "bf16")}
+work = {name: event(name) for name in ("idle", "memory_alone", "bf16_alone", "memory", "bf16")}
 both = max(work["memory"]["t_start_ns"], work["bf16"]["t_start_ns"]), min(work["memory"]["t_end_ns"], work["bf16"]["t_end_ns"])
 seen = {}
 for r in told:
@@ -64,9 +65,8 @@ for i, name in enumerate(("memory", "bf16")):
 with open(f"{out}/events.ndjson", "w") as f:
     def put(id, phase, from_ns, to_ns, **more):
         print(json.dumps({"record": "event", "event_id": id, "phase": phase, "t_start_ns": from_ns, "t_end_ns": to_ns, "gpus": work["memory"]["gpus"], **more}), file=f)
-    for name in ("memory_alone", "bf16_alone"):
+    for name in ("idle", "memory_alone", "bf16_alone"):
         put(name, name, work[name]["t_start_ns"], work[name]["t_end_ns"])
-    put("idle", "idle", trace[0]["t_ns"] + 300_000_000, work["memory_alone"]["t_start_ns"] - 1_000_000_000)
     put("whole", "both", *both)
     names = {work["memory"]["pid"]: "memory", work["bf16"]["pid"]: "bf16"}
     for pid in order:

@@ -17,8 +17,8 @@ func TestTwoProcesses(t *testing.T) {
 	stdout, stderr, status := shell(t, dir, `
 nvpoll --device sim:gpu.sim --duration 6s --channels sample,power,process --process-period 200ms -o trace.ndjson & poll=$!
 sleep 0.3
-nvload sustain --device sim:gpu.sim --kernel bf16 --intensity 0.6 --duration 3s --tell-pid --id a -o a.ndjson & a=$!
-nvload sustain --device sim:gpu.sim --kernel memory --intensity 0.2 --duration 3s --tell-pid --id b -o b.ndjson & b=$!
+nvload sustain --device sim:gpu.sim --kernel bf16 --intensity 0.8 --duration 3s --tell-pid --id a -o a.ndjson & a=$!
+nvload sustain --device sim:gpu.sim --kernel memory --intensity 0.1 --duration 3s --tell-pid --id b -o b.ndjson & b=$!
 wait $a && wait $b && wait $poll || exit 9
 sed -n 's/"event_id":"a"\(.*\),"pid":[0-9]*/"event_id":"whole"\1/p' a.ndjson > whole.ndjson
 nvattrib --trace trace.ndjson --events a.ndjson --events b.ndjson --events whole.ndjson --method driver
@@ -38,8 +38,8 @@ nvattrib --trace trace.ndjson --events a.ndjson --events b.ndjson --events whole
 	if a == nil || b == nil || whole == nil || !a.Joules.OK || !b.Joules.OK || !whole.Joules.OK {
 		t.Fatalf("not all have joules: %s", stdout)
 	}
-	if s := a.ProcessShare.V; math.Abs(s-0.75) > 0.03 || a.Tier != "estimate" {
-		t.Errorf("the share of the one is %v ± %v, %s; want 0.75", s, a.ProcessShareCI95, a.Tier)
+	if s := a.ProcessShare.V; math.Abs(s-8./9) > 0.03 || a.Tier != "estimate" {
+		t.Errorf("the share of the one is %v ± %v, %s; want 8/9", s, a.ProcessShareCI95, a.Tier)
 	}
 	// The two did not begin in the same millisecond.
 	if sum := a.Joules.V + b.Joules.V; math.Abs(sum-whole.Joules.V) > 0.05*whole.Joules.V {
