@@ -54,6 +54,13 @@ else refused; reasons say why it is not better. Requests that run at the same
 time, told by request_id, share the power (--split). An agreement record for
 each GPU compares power readings, added up, with the energy counter.
 
+On a GPU that several processes share, an event with the number field pid has
+that process's part of the joules: as large as its part of the time with a kernel
+running, which the trace has when it was polled with --channels …,process.
+process_share is the part, with process_share_ci95. Such time is no measure of
+power, so that the tier is estimate at best where others were at work, or refused
+where the part is good to no more than 25 %. tr122 takes no notice of pid.
+
 A summary takes the events of one phase, model and batch size for repetitions:
 their mean with its 95 % interval and, with --target, how many of them make that
 interval as narrow. Its regression tells a fixed part from what an input and an
@@ -67,6 +74,10 @@ nvattrib --trace trace.ndjson --events events.ndjson --baseline baseline.json --
 nvattrib --trace trace.ndjson --events events.ndjson --target 2% | grep repetitions_needed
 # reprocess an archive of TR122 by its own rule
 nvattrib --method tr122 --trace power_trace.csv --events generation_events.jsonl
+# two loads on one GPU, and the joules of each
+nvpoll --channels sample,power,process --duration 60s -o trace.ndjson &
+nvload infer --tell-pid -o a.ndjson & nvload infer --tell-pid -o b.ndjson; wait
+nvattrib --trace trace.ndjson --events a.ndjson --events b.ndjson
 # live: the trace from a pipe
 nvpoll --duration 60s | nvattrib --trace - --events events.ndjson`,
 		Status: "3 also when the baseline is a fake idle",

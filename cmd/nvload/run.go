@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -116,7 +118,13 @@ func bracket(c *cli.Context) error {
 	cmd.Env = append(cmd.Environ(), "JOULEPIPE_RUN_ID="+h.RunID)
 	var exit load.Exit
 	err = tell(c, h, func(emit load.Emit) (err error) {
-		exit, err = load.Exec{Cmd: cmd, Event: e, Signals: signals, Terminal: c.OnTerminal()}.Run(clock.System(), emit)
+		of := func(r record.Record) error {
+			if e, ok := r.(*record.Event); ok && cmd.Process != nil {
+				tellPID(c, e, cmd.Process.Pid)
+			}
+			return emit(r)
+		}
+		exit, err = load.Exec{Cmd: cmd, Event: e, Signals: signals, Terminal: c.OnTerminal()}.Run(clock.System(), of)
 		return err
 	})
 	if err == nil && exit.Code != 0 && !exit.Interrupted {
@@ -204,6 +212,7 @@ func write(c *cli.Context, h *record.Header, do func(load.Emit) error) error {
 			if e.ID == "" {
 				e.ID = fmt.Sprintf("%s_%d", e.Phase, e.StartNS)
 			}
+			tellPID(c, e, os.Getpid())
 			c.Infof("%s, %v", e.ID, time.Duration(e.EndNS-e.StartNS).Round(time.Millisecond))
 		}
 		return errors.Join(out.Write(r), out.Flush())
@@ -215,6 +224,16 @@ func write(c *cli.Context, h *record.Header, do func(load.Emit) error) error {
 		return out.Abort(err)
 	}
 	return errors.Join(out.Close(), tooHot(c))
+}
+
+// tellPID adds the process whose load an event is, if that is to be told and has
+// not been.
+func tellPID(c *cli.Context, e *record.Event, pid int) {
+	named := slices.ContainsFunc(e.Extra, func(f record.Field) bool { return f.Name == "pid" })
+	if c.Bool("tell-pid") && !named {
+		// A slice of its own: events may have their further fields in common.
+		e.Extra = append(slices.Clip(e.Extra), record.Field{Name: "pid", Value: strconv.AppendInt(nil, int64(pid), 10)})
+	}
 }
 
 // tooHot is the thermal trip for which nvsoak ends the load, nil when none is

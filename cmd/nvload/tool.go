@@ -72,7 +72,7 @@ after the first, without drift. In the low half a context and its memory remain.
 					&ucli.DurationFlag{Name: "low", Value: 3 * time.Second, Usage: "rest for `TIME` in each cycle"},
 					&ucli.DurationFlag{Name: "high", Value: 3 * time.Second, Usage: "load for `TIME` in each cycle"},
 					&ucli.IntFlag{Name: "cycles", Value: 3, Usage: "make `N` cycles"},
-				}, waveFlags(), careFlags(), streamFlags()),
+				}, waveFlags(), careFlags(), tellFlags(), streamFlags()),
 				Action: cli.Action(square),
 			},
 			{
@@ -83,7 +83,7 @@ the idle of a GPU that holds a model.`,
 					&ucli.DurationFlag{Name: "duration", Value: time.Minute, Usage: "load for `TIME`"},
 					&ucli.Float64Flag{Name: "intensity", Value: 1, Usage: "load by this `SHARE`, 0 to 1"},
 					&ucli.Float64Flag{Name: "vram", Usage: "hold `MIB` of GPU memory (default: what the kernel works on)"},
-				}, waveFlags(), careFlags(), eventFlags("soak"), streamFlags()),
+				}, waveFlags(), careFlags(), eventFlags("soak"), tellFlags(), streamFlags()),
 				Action: cli.Action(sustain),
 			},
 			{
@@ -101,7 +101,7 @@ finds what each sensor does:
 					&ucli.IntFlag{Name: "steps", Value: 6, Usage: "make `N` long steps up and down"},
 					&ucli.DurationFlag{Name: "update", Value: 100 * time.Millisecond, Usage: "test sensors that are updated every `TIME` or so"},
 					&ucli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw the random lengths from seed `N`"},
-				}, waveFlags(), careFlags(), streamFlags()),
+				}, waveFlags(), careFlags(), tellFlags(), streamFlags()),
 				Action: cli.Action(response),
 			},
 			inferCommand(),
@@ -126,7 +126,7 @@ the run's name in the header. SIGINT and SIGTERM are passed on to it, but for
 a terminal's Ctrl-C, which it gets by itself, and its end is waited for.
 
   nvload exec --phase decode --field output_tokens=512 -o e.ndjson -- ./decode`,
-				Flags:  slices.Concat(deviceFlags(), eventFlags("exec"), streamFlags()),
+				Flags:  slices.Concat(deviceFlags(), eventFlags("exec"), tellFlags(), streamFlags()),
 				Action: cli.Action(bracket),
 			},
 			{
@@ -187,6 +187,13 @@ func careFlags() []ucli.Flag {
 		&ucli.Float64Flag{Name: "max-temp", Value: 83, Usage: "pause the load when a GPU has `C` degrees, read twice in a row (0: never)"},
 		&ucli.Float64Flag{Name: "resume-temp", Value: 80, Usage: "go on when all GPUs are down to `C` degrees"},
 		&ucli.BoolFlag{Name: "watch-parent", Usage: "end when the process that started nvload is gone (default: under nvsoak)"},
+	}
+}
+
+// tellFlags say what else events tell.
+func tellFlags() []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.BoolFlag{Name: "tell-pid", Usage: "tell the process in the field pid of each event, for a GPU that several share: nvattrib gives the event that process's part of the joules, by nvpoll --channels sample,power,process"},
 	}
 }
 

@@ -39,7 +39,7 @@ is found by bisection, and nothing that is taken leaves others less than --reser
 			&ucli.Float64Flag{Name: "fill", Value: 0.9, Usage: "churn within this `SHARE` of the free memory"},
 			&ucli.IntFlag{Name: "cycles", Value: 4000, Usage: "free a block and take another `N` times"},
 			&ucli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw sizes and blocks from seed `N`"},
-		}, memoryFlags(), streamFlags()),
+		}, memoryFlags(), tellFlags(), streamFlags()),
 		Action: cli.Action(torture),
 	}
 }
@@ -66,7 +66,7 @@ the memory as small as that of another board.
 			&ucli.StringFlag{Name: "blas", Value: "auto", Usage: "multiply large matrices with cuBLAS, at `PATH`, where it is found (auto), or with own kernels (none)"},
 			&ucli.BoolFlag{Name: "no-prefill", Usage: "take the memory alone, and compute nothing in it"},
 			&ucli.IntFlag{Name: "max-context", Usage: "look no further than `N` tokens (default: the model's window)"},
-		}, memoryFlags(), streamFlags()),
+		}, memoryFlags(), tellFlags(), streamFlags()),
 		Action: cli.Action(cliff),
 	}
 }

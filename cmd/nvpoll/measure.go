@@ -106,7 +106,7 @@ func complain(c *cli.Context, gpus []record.PollerStats) {
 
 // choose is what to poll and how often. A channel that was asked for and that a
 // GPU lacks is said; without a --channels every GPU is polled for what it has,
-// except the units' use, which is for those who ask.
+// except the use of its units and by processes, which are for those who ask.
 func choose(c *cli.Context, gpus []gpu.GPU) (map[string]time.Duration, error) {
 	asked := list(c.String("channels"))
 	wanted := asked

@@ -17,11 +17,12 @@ import (
 
 // trace is what nvpoll wrote, by kind.
 type trace struct {
-	header   record.Header
-	samples  map[int][]record.Sample
-	counters map[int][]record.Counter
-	powers   map[int][]record.Power
-	end      record.End
+	header    record.Header
+	samples   map[int][]record.Sample
+	counters  map[int][]record.Counter
+	powers    map[int][]record.Power
+	processes []record.Process
+	end       record.End
 }
 
 // pollStub runs nvpoll on the stub library with this script and reads its
@@ -48,6 +49,8 @@ func pollStub(t *testing.T, script []string, args ...string) (tr trace, stderr s
 			tr.counters[r.GPU] = append(tr.counters[r.GPU], *r)
 		case *record.Power:
 			tr.powers[r.GPU] = append(tr.powers[r.GPU], *r)
+		case *record.Process:
+			tr.processes = append(tr.processes, *r)
 		case *record.End:
 			tr.end = *r
 		default:
@@ -102,6 +105,74 @@ func TestNVML(t *testing.T) {
 	}
 	if len(tr.counters[1]) <= len(tr.counters[0]) {
 		t.Errorf("GPU 1: %d counter records, held up by GPU 0", len(tr.counters[1]))
+	}
+}
+
+// Two processes on a GPU, of which one ends, and a driver that does not answer
+// for some time.
+func TestProcesses(t *testing.T) {
+	t.Parallel()
+	tr, stderr := pollStub(t, []string{
+		"processes 0 realtime 20",
+		"process 0 4194301 60 30 512",
+		"process 0 4194302 20 10 -",
+		"@0.5 process 0 4194302 off",
+		"@0.7 error nvmlDeviceGetProcessUtilization 0 NVML_ERROR_UNKNOWN",
+		"@0.9 error nvmlDeviceGetProcessUtilization 0 NVML_SUCCESS",
+		"@1.1 process 0 4194301 off",
+	}, "--duration", "3s", "--channels", "sample,process", "--process-period", "50ms")
+	if stderr != "" {
+		t.Errorf("stderr: %s", stderr)
+	}
+	last := map[int64]int64{} // until when each was told of
+	n := map[int64]int{}
+	failed, idle, failedAt, idleFrom := 0, 0, int64(0), int64(0)
+	for _, p := range tr.processes {
+		pid, ok := p.PID.Get()
+		switch {
+		case p.Error != "":
+			failed++
+			failedAt = p.TimeNS
+			if ok || p.SMUtil.OK || p.Error != "NVML_ERROR_UNKNOWN" || p.TimeNS <= p.StartNS {
+				t.Errorf("a call that failed: %+v", p)
+			}
+			continue
+		case !ok:
+			if idle++; idle == 1 {
+				idleFrom = p.StartNS
+			}
+			continue
+		}
+		want := record.Process{
+			StartNS: p.StartNS, TimeNS: p.TimeNS, PID: record.Some(int64(4194301)),
+			SMUtil: record.Some(60.0), MemUtil: record.Some(30.0), VRAMUsedMB: record.Some(512.0),
+		}
+		if pid == 4194302 {
+			want.PID.V, want.SMUtil.V, want.MemUtil.V, want.VRAMUsedMB = pid, 20, 10, record.Opt[float64]{}
+		}
+		if p != want {
+			t.Errorf("\n got %+v\nwant %+v", p, want)
+		}
+		if n[pid] > 0 && p.StartNS != last[pid] {
+			t.Errorf("process %d goes on from %d, had come to %d", pid, p.StartNS, last[pid])
+		}
+		last[pid] = p.TimeNS
+		n[pid]++
+	}
+	if n[4194301] < 5 || n[4194302] < 2 || failed == 0 || idle == 0 {
+		t.Errorf("%v records of processes, %d calls that failed, %d that told of none", n, failed, idle)
+	}
+	if idleFrom < failedAt || idleFrom < last[4194301]-1 {
+		t.Errorf("none at work from %d; the call that failed last was at %d, the last process worked until %d", idleFrom, failedAt, last[4194301])
+	}
+	c := tr.end.Poller.GPUs[0].Channels["process"]
+	if c.Records != int64(len(tr.processes)) || c.Errors["NVML_ERROR_UNKNOWN"] != int64(failed) || c.Clock != "realtime" {
+		t.Errorf("account %+v of %d records, %d failures", c, len(tr.processes), failed)
+	}
+	// Nobody asks for them unasked.
+	tr, _ = pollStub(t, []string{"process 0 4194301 60 30"}, "--duration", "200ms")
+	if len(tr.processes) != 0 || tr.header.GPUs[0].Channels["process"] != "ok" {
+		t.Errorf("%d records that nobody asked for; header %+v", len(tr.processes), tr.header.GPUs[0])
 	}
 }
 

@@ -104,6 +104,8 @@ func (p *part) Write(r record.Record) error {
 		keep, err = p.keeps(r.GPU, gpu.Counter)
 	case *record.GPM:
 		keep, err = p.keeps(r.GPU, gpu.GPM)
+	case *record.Process:
+		keep, err = p.keeps(r.GPU, gpu.Process)
 	}
 	if err != nil || !keep {
 		p.cut = true

@@ -14,7 +14,7 @@ import (
 )
 
 // channelNames in the order in which they are shown.
-var channelNames = []string{gpu.Sample, gpu.Power, gpu.Counter, gpu.GPM}
+var channelNames = []string{gpu.Sample, gpu.Power, gpu.Counter, gpu.GPM, gpu.Process}
 
 // periodFlag is the flag that says how often a channel is polled.
 var periodFlag = map[string]string{
@@ -22,6 +22,7 @@ var periodFlag = map[string]string{
 	gpu.Power:   "power-period",
 	gpu.Counter: "counter-period",
 	gpu.GPM:     "gpm-period",
+	gpu.Process: "process-period",
 }
 
 func tool() *cli.Tool {
@@ -36,9 +37,10 @@ interrupted, and closes the trace with an account of its own punctuality. A
 reading that fails is a record with the error's name; a tick that could not be
 read in time is missing, and counted.
 
-Channels are sample (the grid), power (the driver's buffer), counter (energy)
-and gpm (use of the GPU's units, Hopper and later). All but gpm are polled where
-the GPU has them.
+Channels are sample (the grid), power (the driver's buffer), counter (energy),
+gpm (use of the GPU's units, Hopper and later) and process (what each process
+did, by which nvattrib finds the joules of one of several on a GPU). All but the
+last two are polled where the GPU has them.
 
 --device replay:FILE streams an archived trace again, stamps kept, at its own
 pace or as --speed says; with --format it converts it. --gpu, --channels and
@@ -49,6 +51,8 @@ nvpoll --duration 10m -o trace.ndjson
 nvpoll | tee trace.ndjson | nvsoak
 # what can be polled here
 nvpoll devices
+# who is at work on the GPU, beside its power
+nvpoll --channels sample,power,process --process-period 200ms -o trace.ndjson
 # without a GPU: a simulated one, whose load nvload writes to the same file
 nvpoll --device sim:gpu.sim --duration 5s
 # convert a trace
@@ -61,10 +65,11 @@ nvpoll --device replay:trace.ndjson --speed max --format csv`,
 		Flags: slices.Concat(deviceFlags(), []ucli.Flag{
 			&ucli.DurationFlag{Name: "period", Value: poll.DefaultPeriod(gpu.Sample), Usage: "take a sample every `TIME`"},
 			&ucli.DurationFlag{Name: "duration", Usage: "stop after `TIME`; 0 is not before interrupted"},
-			&ucli.StringFlag{Name: "channels", Usage: "poll the channels in `LIST`: " + strings.Join(channelNames, ", ") + " (default: all but gpm that the GPU has)"},
+			&ucli.StringFlag{Name: "channels", Usage: "poll the channels in `LIST`: " + strings.Join(channelNames, ", ") + " (default: all but gpm and process that the GPU has)"},
 			&ucli.DurationFlag{Name: "power-period", Value: poll.DefaultPeriod(gpu.Power), Usage: "harvest the driver's power samples every `TIME`"},
 			&ucli.DurationFlag{Name: "counter-period", Usage: fmt.Sprintf("read the energy counter every `TIME` (default: %v, or %v beside the driver's power samples, for the call is dear)", poll.DefaultPeriod(gpu.Counter), poll.BesidePower)},
 			&ucli.DurationFlag{Name: "gpm-period", Value: poll.DefaultPeriod(gpu.GPM), Usage: "read the use of the GPU's units every `TIME`, 100ms or more"},
+			&ucli.DurationFlag{Name: "process-period", Value: poll.DefaultPeriod(gpu.Process), Usage: "ask what each process does every `TIME`, 10ms or more"},
 			&ucli.DurationFlag{Name: "gap", Value: poll.DefaultGap, Usage: "count longer spacings of samples than `TIME` as gaps"},
 			&ucli.StringFlag{Name: "speed", Value: "1", Usage: "replay `FACTOR` times as fast as recorded, or max"},
 		}, cli.OutputFlags()),
@@ -104,6 +109,7 @@ func run(c *cli.Context) error {
 		gpu.Power:   time.Millisecond,
 		gpu.Counter: time.Millisecond,
 		gpu.GPM:     100 * time.Millisecond,
+		gpu.Process: 10 * time.Millisecond,
 	} {
 		if flag := periodFlag[channel]; c.IsSet(flag) && c.Duration(flag) < least {
 			return c.Usagef("--%s %v: want %v or more", flag, c.Duration(flag), least)

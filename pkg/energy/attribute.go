@@ -85,6 +85,7 @@ type board struct {
 	ns                        int64     // time of its latest sample
 	sampled                   bool
 	power                     *reconstruction // by Auto
+	workers                   workers
 }
 
 // pending is an event on its way.
@@ -105,6 +106,9 @@ type pending struct {
 	shares []*share // by Auto, one for each board
 	undone int      // of them
 	weight float64  // claim beside other requests
+
+	pid   int64   // process that it names, 0 for none
+	parts []*part // then, one for each board
 }
 
 // New makes an attributor that hands finished events to emit. The event given
@@ -194,7 +198,7 @@ func (a *Attributor) take(e record.Event) error {
 	} else {
 		p = &pending{}
 	}
-	*p = pending{boards: p.boards[:0], spans: p.spans[:0], shares: p.shares[:0], event: e}
+	*p = pending{boards: p.boards[:0], spans: p.spans[:0], shares: p.shares[:0], parts: p.parts[:0], event: e}
 	p.weight = a.weight(p)
 	switch {
 	case len(e.GPUs) > 0:
@@ -210,6 +214,7 @@ func (a *Attributor) take(e record.Event) error {
 		return fmt.Errorf("event %q: more than %d GPUs", e.ID, maxGPUs)
 	}
 	p.untimely = a.started && e.StartNS <= a.now
+	a.attend(p)
 	p.left = len(p.boards) * len(a.channels)
 	p.spans = slices.Grow(p.spans, p.left)[:p.left]
 	for i, b := range p.boards {
@@ -283,6 +288,8 @@ func (a *Attributor) Observe(r record.Record) error {
 		if b = a.board(r.GPU); b != nil {
 			channels = b.counted
 		}
+	case *record.Process:
+		return a.processes(r)
 	default:
 		return nil
 	}
@@ -359,7 +366,7 @@ func finished(s *share) { s.event.undone-- }
 func (a *Attributor) hand(all bool) error {
 	for len(a.open) > 0 {
 		p := a.open[0]
-		if !all && (p.undone > 0 || a.now-p.event.EndNS <= patience && !p.known()) {
+		if !all && (p.undone > 0 || a.now-p.event.EndNS <= patience && !p.known() || a.awaits(p)) {
 			return nil
 		}
 		heap.Pop(&a.open)
@@ -372,6 +379,7 @@ func (a *Attributor) hand(all bool) error {
 		} else {
 			p.event.Energy = a.judge(p)
 		}
+		systematic = a.allot(p, systematic)
 		a.account(&p.event, systematic)
 		if err := a.emit(&p.event); err != nil {
 			return err

@@ -30,6 +30,9 @@ func channelsTrace(ticks, disorder int) string {
 			if g == 0 || k%7 == 0 {
 				say(`{"record":"power","t_ns":%d,"gpu":%d,"power_w":%.3f}`, t, g, w)
 			}
+			if k%50 == 49 {
+				say(`{"record":"process","t_start_ns":%d,"t_ns":%d,"gpu":%d,"pid":%d,"sm_util":%d}`, t-98e7, t+1e6, g, 7+k/50%2, k%101)
+			}
 			switch {
 			case k%5 != 0:
 			case k%85 == 0:
@@ -58,8 +61,8 @@ func channelsEvents(n int, seconds float64) string {
 		if i%6 == 0 {
 			from += 5e4
 		}
-		fmt.Fprintf(&b, `{"record":"event","event_id":"e%d","phase":"decode","t_start_ns":%d,"t_end_ns":%d,"gpus":[%d],"output_tokens":%d}`+"\n",
-			i, from, from+int64(math.Pow(dice.Float64(), 4)*8e9), i%2, i)
+		fmt.Fprintf(&b, `{"record":"event","event_id":"e%d","phase":"decode","t_start_ns":%d,"t_end_ns":%d,"gpus":[%d],"output_tokens":%d,"pid":%d}`+"\n",
+			i, from, from+int64(math.Pow(dice.Float64(), 4)*8e9), i%2, i, i%4/2*(7+i%3))
 	}
 	return b.String()
 }

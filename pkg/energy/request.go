@@ -25,7 +25,10 @@ type requests struct {
 
 var qualities = []string{NoData, Gappy, Good}
 
-type requestKey struct{ id, model string }
+type requestKey struct {
+	id, model string
+	pid       int64
+}
 
 // request is the sum of the events that it has had so far.
 type request struct {
@@ -48,7 +51,7 @@ func (r *requests) add(e *record.Event, systematic float64) (whole *record.Event
 	if e.RequestID == "" || e.Phase == phaseRequest || tokens(e) == 0 {
 		return nil, 0
 	}
-	k := requestKey{e.RequestID, e.Model}
+	k := requestKey{e.RequestID, e.Model, pidOf(e)}
 	q, ok := r.young[k]
 	if !ok {
 		q = r.old[k]

@@ -1,5 +1,7 @@
 package energy
 
+import "slices"
+
 // How the power of requests that run at the same time is split between them.
 const (
 	SplitTokens = "tokens" // in proportion to the tokens a second that each is worth over its length
@@ -24,13 +26,15 @@ func (a *Attributor) weight(p *pending) float64 {
 
 // part is how much of the power, while those events are going on, is s's, and
 // with how many other requests it shares it. An event without request_id is a
-// window: all that happens in it is its own.
-// Events of one request do not share with each other.
+// window: all that happens in it is its own. Events of one request do not share
+// with each other, and one that names a process does not share with those of
+// others: they divide the GPU beforehand.
 func (s *share) part(active []*share) (part float64, with int) {
 	id := s.event.event.RequestID
 	if id == "" {
 		return 1, 0
 	}
+	active = s.rivals(active)
 	var sum, own float64
 	requests, open := 0, false
 	for i, o := range active {
@@ -54,6 +58,15 @@ func (s *share) part(active []*share) (part float64, with int) {
 		return 1 / float64(requests), with
 	}
 	return own / sum, with
+}
+
+// rivals are the events of those that may share with s.
+func (s *share) rivals(active []*share) []*share {
+	another := func(o *share) bool { return o.event.pid != 0 && o.event.pid != s.event.pid }
+	if s.event.pid == 0 || !slices.ContainsFunc(active, another) {
+		return active
+	}
+	return slices.DeleteFunc(slices.Clone(active), another)
 }
 
 // innermost says whether the event is the shortest of its request's: the one

@@ -7,6 +7,9 @@ package gpu
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 
 	"joulepipe/pkg/record"
 )
@@ -18,6 +21,7 @@ const (
 	Power   = "power"   // the driver's own power sample buffer
 	Counter = "counter" // the energy counter
 	GPM     = "gpm"     // unit utilisation, Hopper and later
+	Process = "process" // what each process does
 )
 
 // A Device is a set of GPUs behind one handle. It stays open for the whole run.
@@ -52,6 +56,11 @@ type GPU interface {
 	// ReadGPM fills in the use of the GPU's units since the last call; ok is
 	// false on the first call, and when too little time has passed.
 	ReadGPM(g *record.GPM) (ok bool, err error)
+
+	// ReadProcesses appends to b what each process did since the device was
+	// opened or since the last call, in the order of their beginnings; or, if
+	// none was at work, one entry without a PID for the time between.
+	ReadProcesses(b *ProcessBatch) error
 }
 
 // PowerBatch is one harvest of the driver's power sample buffer.
@@ -59,6 +68,22 @@ type PowerBatch struct {
 	Entries  []record.Power
 	Overflow bool   // the buffer wrapped since the last harvest: entries are missing
 	Clock    string // clock of the driver's stamps: realtime, boottime or monotonic
+}
+
+// ProcessBatch is what one call told of processes.
+type ProcessBatch struct {
+	Entries []record.Process
+	Clock   string // clock of the driver's stamps, empty while it has told none
+}
+
+// ProcessName is what the operating system calls a process: up to 15 bytes of
+// its program's name. It is empty where that cannot be read.
+func ProcessName(pid int64) string {
+	name, err := os.ReadFile("/proc/" + strconv.FormatInt(pid, 10) + "/comm")
+	if err != nil {
+		return ""
+	}
+	return strings.ToValidUTF8(strings.TrimSuffix(string(name), "\n"), "?")
 }
 
 // Error is a device error under its NVML name, "NVML_ERROR_GPU_IS_LOST".

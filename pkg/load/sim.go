@@ -3,6 +3,7 @@ package load
 import (
 	"errors"
 	"math"
+	"os"
 
 	"joulepipe/pkg/gpu"
 	"joulepipe/pkg/gpu/sim"
@@ -22,6 +23,7 @@ type Sim struct {
 	info  []record.GPU
 	gpus  []int
 	board Board
+	pid   int64
 }
 
 // OpenSim opens the simulated device and takes the GPUs that want names, as
@@ -31,7 +33,7 @@ func OpenSim(o sim.Options, want []string) (*Sim, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Sim{}
+	d := &Sim{pid: int64(os.Getpid())}
 	selected, err := gpu.Select(dev.GPUs(), want)
 	for _, g := range selected {
 		d.info = append(d.info, g.Info())
@@ -71,7 +73,7 @@ func (d *Sim) Apply(l Level, fromNS, untilNS int64) error {
 	for _, g := range d.gpus {
 		if err := d.load.Append(sim.Segment{
 			GPU: g, FromNS: fromNS, UntilNS: untilNS,
-			Compute: l.Compute, Memory: l.Memory, VRAMMB: l.VRAMMB, Context: l.Context,
+			Compute: l.Compute, Memory: l.Memory, VRAMMB: l.VRAMMB, Context: l.Context, PID: d.pid,
 		}); err != nil {
 			return err
 		}

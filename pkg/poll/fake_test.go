@@ -30,14 +30,15 @@ type fake struct {
 	power    func(n int, b *gpu.PowerBatch) error
 	counter  func(n int, c *record.Counter)
 	gpm      func(n int, g *record.GPM) (bool, error)
+	process  func(n int, b *gpu.ProcessBatch) error
 
-	samples, powers, counters, gpms int // calls so far
+	samples, powers, counters, gpms, processes int // calls so far
 }
 
 func (f *fake) Info() record.GPU {
 	c := f.channels
 	if c == nil {
-		c = map[string]string{gpu.Sample: "ok", gpu.Power: "ok", gpu.Counter: "ok", gpu.GPM: "ok"}
+		c = map[string]string{gpu.Sample: "ok", gpu.Power: "ok", gpu.Counter: "ok", gpu.GPM: "ok", gpu.Process: "ok"}
 	}
 	return record.GPU{Index: f.index, Channels: c}
 }
@@ -79,13 +80,25 @@ func (f *fake) ReadGPM(g *record.GPM) (bool, error) {
 	return f.gpms > 1, nil
 }
 
+func (f *fake) ReadProcesses(b *gpu.ProcessBatch) error {
+	f.processes++
+	b.Clock = "realtime"
+	if f.process != nil {
+		return f.process(f.processes, b)
+	}
+	now := bubble{}.Now()
+	b.Entries = append(b.Entries, record.Process{StartNS: now - 1, TimeNS: now, GPU: f.index, PID: record.Some(int64(7)), SMUtil: record.Some(50.0)})
+	return nil
+}
+
 // kept is a sink that keeps copies, and when they became visible.
 type kept struct {
-	samples  []record.Sample
-	powers   []record.Power
-	counters []record.Counter
-	gpms     []record.GPM
-	write    func(record.Record) error // asked first, may be nil
+	samples   []record.Sample
+	powers    []record.Power
+	counters  []record.Counter
+	gpms      []record.GPM
+	processes []record.Process
+	write     func(record.Record) error // asked first, may be nil
 
 	buffered []int64 // times at which unflushed records came
 	longest  time.Duration
@@ -106,6 +119,8 @@ func (k *kept) Write(r record.Record) error {
 		k.counters = append(k.counters, *r)
 	case *record.GPM:
 		k.gpms = append(k.gpms, *r)
+	case *record.Process:
+		k.processes = append(k.processes, *r)
 	}
 	k.buffered = append(k.buffered, bubble{}.Now())
 	return nil

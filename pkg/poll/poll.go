@@ -52,7 +52,7 @@ type Config struct {
 // a call for GPM keeps a processor busy for up to 9 ms there.
 func DefaultPeriod(channel string) time.Duration {
 	switch channel {
-	case gpu.Power, gpu.GPM:
+	case gpu.Power, gpu.GPM, gpu.Process:
 		return time.Second
 	}
 	return 100 * time.Millisecond
@@ -114,7 +114,7 @@ const (
 // The driver takes one call at a time: where all began with the tick, the grid's
 // own reading stood in line behind the counter's, for 6.5 ms in the median on an
 // H200.
-var offBeat = map[string]float64{gpu.Power: 0.15, gpu.Counter: 0.3, gpu.GPM: 0.65}
+var offBeat = map[string]float64{gpu.Power: 0.15, gpu.Counter: 0.3, gpu.GPM: 0.65, gpu.Process: 0.8}
 
 // Run polls the GPUs until the time is up or ctx ends, which is a regular end,
 // and returns the account. It fails with the sink's error, or with a
@@ -154,12 +154,13 @@ type poller struct {
 
 	// queue has room for every record that the stores have: who has a record
 	// can send it without waiting.
-	queue    chan record.Record
-	samples  store[record.Sample]
-	powers   store[record.Power]
-	counters store[record.Counter]
-	gpms     store[record.GPM]
-	gone     chan struct{} // closed when nobody empties the queue any more
+	queue     chan record.Record
+	samples   store[record.Sample]
+	powers    store[record.Power]
+	counters  store[record.Counter]
+	gpms      store[record.GPM]
+	processes store[record.Process]
+	gone      chan struct{} // closed when nobody empties the queue any more
 
 	cfg     Config
 	workers []*worker
@@ -215,7 +216,8 @@ func newPoller(gpus []gpu.GPU, c clock.Clock, cfg Config, out Sink) *poller {
 	p.powers = newStore[record.Power](len(gpus) * 256)
 	p.counters = newStore[record.Counter](len(gpus) * 64)
 	p.gpms = newStore[record.GPM](len(gpus) * 64)
-	p.queue = make(chan record.Record, cap(p.samples)+cap(p.powers)+cap(p.counters)+cap(p.gpms))
+	p.processes = newStore[record.Process](len(gpus) * 64)
+	p.queue = make(chan record.Record, cap(p.samples)+cap(p.powers)+cap(p.counters)+cap(p.gpms)+cap(p.processes))
 	return p
 }
 
@@ -283,6 +285,8 @@ func (p *poller) put(r record.Record) {
 		p.counters.put(r)
 	case *record.GPM:
 		p.gpms.put(r)
+	case *record.Process:
+		p.processes.put(r)
 	}
 }
 

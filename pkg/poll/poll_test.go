@@ -14,7 +14,7 @@ import (
 	"joulepipe/pkg/record"
 )
 
-var everyChannel = map[string]time.Duration{gpu.Sample: 0, gpu.Power: 0, gpu.Counter: 100 * time.Millisecond, gpu.GPM: 200 * time.Millisecond}
+var everyChannel = map[string]time.Duration{gpu.Sample: 0, gpu.Power: 0, gpu.Counter: 100 * time.Millisecond, gpu.GPM: 200 * time.Millisecond, gpu.Process: time.Second}
 
 // The counter's call is dear: beside the driver's power samples it is a check.
 func TestUsualPeriods(t *testing.T) {
@@ -74,6 +74,9 @@ func TestRun(t *testing.T) {
 		if n, m, g := len(out.powers), len(out.counters), len(out.gpms); n != 2*4 || m != 2*31 || g != 2*15 {
 			t.Errorf("%d power, %d counter, %d gpm records; want 8, 62, 30", n, m, g)
 		}
+		if n := len(out.processes); n != 2*4 {
+			t.Errorf("%d process records, want 8: each second, and at the end", n)
+		}
 
 		if p.Overall.SamplesTotal != 60 || len(p.GPUs) != 2 || p.GPUs[1].GPU.V != 3 || p.GPUs[1].SamplesTotal != 30 {
 			t.Errorf("account: %+v", p)
@@ -113,6 +116,7 @@ func TestSlowCallsAreOffBeat(t *testing.T) {
 			power:   func(int, *gpu.PowerBatch) error { call(8 * time.Millisecond); return nil },
 			counter: func(int, *record.Counter) { call(20 * time.Millisecond) },
 			gpm:     func(int, *record.GPM) (bool, error) { call(9 * time.Millisecond); return true, nil },
+			process: func(int, *gpu.ProcessBatch) error { call(9 * time.Millisecond); return nil },
 		}
 		var out kept
 		if _, err := Run(t.Context(), []gpu.GPU{g}, bubble{}, Config{Channels: everyChannel, Duration: 5 * time.Second}, &out); err != nil {
@@ -474,6 +478,13 @@ func TestFailures(t *testing.T) {
 			},
 			counter: func(n int, c *record.Counter) { c.Error = string(gpu.ErrUnknown) },
 			gpm:     func(n int, g *record.GPM) (bool, error) { return false, errors.New("odd") },
+			process: func(n int, b *gpu.ProcessBatch) error {
+				if n == 2 {
+					return gpu.ErrTimeout
+				}
+				b.Entries = append(b.Entries, record.Process{PID: record.Some(int64(n)), Error: map[bool]string{true: string(gpu.ErrImplausible)}[n == 3]})
+				return nil
+			},
 		}
 		var out kept
 		p, err := Run(t.Context(), []gpu.GPU{f}, bubble{}, Config{Channels: everyChannel, Duration: 3 * time.Second}, &out)
@@ -481,6 +492,11 @@ func TestFailures(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantTicks(t, &out, 0, upTo(30))
+		// A call that failed is a record of the time for which it should have told.
+		if len(out.processes) != 4 || out.processes[1].PID.OK || out.processes[1].Error != string(gpu.ErrTimeout) ||
+			out.processes[1].TimeNS-out.processes[1].StartNS != 1e9 {
+			t.Errorf("processes: %+v", out.processes)
+		}
 		g := p.GPUs[0]
 		if g.ReadErrors != 10 || g.SamplesValid != 20 || g.Errors[string(gpu.ErrLost)] != 10 {
 			t.Errorf("samples: %+v", g)
@@ -492,6 +508,7 @@ func TestFailures(t *testing.T) {
 			gpu.Power:   {Calls: 4, Gaps: 1, Errors: map[string]int64{string(gpu.ErrTimeout): 1}},
 			gpu.Counter: {Calls: 31, Records: 31, Errors: map[string]int64{string(gpu.ErrUnknown): 31}},
 			gpu.GPM:     {Calls: 16, Errors: map[string]int64{"odd": 16}},
+			gpu.Process: {Calls: 4, Records: 4, Errors: map[string]int64{string(gpu.ErrTimeout): 1, string(gpu.ErrImplausible): 1}},
 		} {
 			got := g.Channels[channel]
 			if got.Calls != want.Calls || got.Records != want.Records || got.Gaps != want.Gaps || !maps.Equal(got.Errors, want.Errors) {
@@ -518,7 +535,7 @@ func TestChannelThatIsNotOffered(t *testing.T) {
 		}
 		wantTicks(t, &out, 0, upTo(10))
 		wantTicks(t, &out, 1, upTo(10))
-		if bare.powers+bare.counters+bare.gpms != 0 {
+		if bare.powers+bare.counters+bare.gpms+bare.processes != 0 {
 			t.Error("a channel was called that the GPU does not offer")
 		}
 		_, err = Run(t.Context(), []gpu.GPU{bare}, bubble{}, Config{Channels: map[string]time.Duration{gpu.Power: 0}}, &out)

@@ -32,6 +32,8 @@ func (w *worker) run(ctx context.Context) {
 		w.slow(ctx, w.counter())
 	case gpu.GPM:
 		w.slow(ctx, w.gpm)
+	case gpu.Process:
+		w.slow(ctx, w.processes())
 	}
 }
 
@@ -154,6 +156,39 @@ func (w *worker) gpm() {
 		w.gpms.put(r)
 	}
 	w.calls.add(o)
+}
+
+// processes asks what each process did since the last call. A call that failed
+// is a record too, of the time for which it should have told.
+func (w *worker) processes() (call func()) {
+	var batch gpu.ProcessBatch
+	last := w.clock.Now()
+	return func() {
+		batch = gpu.ProcessBatch{Entries: batch.Entries[:0]}
+		before := w.clock.Now()
+		err := w.gpu.ReadProcesses(&batch)
+		now := w.clock.Now()
+		o := outcome{took: now - before, failure: name(err), clock: batch.Clock}
+		if err != nil {
+			batch.Entries = append(batch.Entries, record.Process{StartNS: last, TimeNS: now, GPU: w.index, Error: name(err)})
+		}
+		last = now
+		for i := range batch.Entries {
+			if o.failure == "" {
+				o.failure = batch.Entries[i].Error
+			}
+		}
+		o.records = len(batch.Entries)
+		w.calls.add(o)
+		for _, entry := range batch.Entries {
+			r := w.poller.processes.wait(w.gone)
+			if r == nil {
+				return
+			}
+			*r = entry
+			w.queue <- r
+		}
+	}
 }
 
 // name is what statistics call an error: the device's own name for it.

@@ -59,7 +59,9 @@ type Energy struct {
 	JoulesPerToken     Opt[float64] `json:"joules_per_token,omitzero"`             // gross: idle power included
 	OperationalPerTok  Opt[float64] `json:"operational_joules_per_token,omitzero"` // above idle
 	Throttled          Opt[bool]    `json:"throttled,omitzero"`
-	Aliased            Opt[bool]    `json:"aliased,omitzero"`     // the work's rhythm and the sensor's leave a part of it unseen
-	SharedWith         Opt[int64]   `json:"shared_with,omitzero"` // most requests at once that the power was split between
+	Aliased            Opt[bool]    `json:"aliased,omitzero"`            // the work's rhythm and the sensor's leave a part of it unseen
+	SharedWith         Opt[int64]   `json:"shared_with,omitzero"`        // most requests at once that the power was split between
+	ProcessShare       Opt[float64] `json:"process_share,omitzero"`      // of the GPUs' energy, that of the event's process: the joules above are its part
+	ProcessShareCI95   Opt[float64] `json:"process_share_ci95,omitzero"` // half-width
 	Reasons            []string     `json:"reasons,omitempty"`
 }

@@ -14,8 +14,8 @@ import "cmp"
 const Schema = "joulepipe/1"
 
 // A Record is one of the pointer types of this package: *[Header], *[Sample],
-// *[Power], *[Counter], *[GPM], *[Event], *[Marker], *[Soak], *[Summary],
-// *[End] or *[SyntaxError]. More kinds may come: skip what you do not know.
+// *[Power], *[Counter], *[GPM], *[Process], *[Event], *[Marker], *[Soak],
+// *[Summary], *[Agreement], *[End] or *[SyntaxError]. More kinds may come: skip what you do not know.
 type Record interface {
 	// Kind is the record's wire name ("sample", "event", …).
 	Kind() Kind
@@ -35,6 +35,7 @@ const (
 	KindPower     Kind = "power"
 	KindCounter   Kind = "counter"
 	KindGPM       Kind = "gpm"
+	KindProcess   Kind = "process"
 	KindEvent     Kind = "event"
 	KindMarker    Kind = "marker"
 	KindSoak      Kind = "soak"
@@ -173,6 +174,25 @@ type GPM struct {
 	DRAMBWUtil   Opt[float64] `json:"dram_bw_util,omitzero"`
 	PCIeTxMiBs   Opt[float64] `json:"pcie_tx_mib_s,omitzero"`
 	PCIeRxMiBs   Opt[float64] `json:"pcie_rx_mib_s,omitzero"`
+}
+
+// Process is what one process did on a GPU between two moments, as the driver
+// tells (nvmlDeviceGetProcessUtilization). Utilisations are per cent of that
+// time with a kernel of it running, or with its memory traffic under way.
+//
+// A record without a PID and without an Error says that the driver was asked
+// and told of no process at work in that time; one with an Error and no PID,
+// that it did not answer.
+type Process struct {
+	StartNS    int64        `json:"t_start_ns"`
+	TimeNS     int64        `json:"t_ns"`
+	GPU        int          `json:"gpu"`
+	PID        Opt[int64]   `json:"pid,omitzero"` // as the driver numbers processes: the host's, in a container
+	SMUtil     Opt[float64] `json:"sm_util,omitzero"`
+	MemUtil    Opt[float64] `json:"mem_util,omitzero"`
+	Name       string       `json:"name,omitempty"`        // as /proc had it
+	VRAMUsedMB Opt[float64] `json:"vram_used_mb,omitzero"` // MiB that it holds at TimeNS
+	Error      string       `json:"error,omitempty"`       // NVML name
 }
 
 // Marker is a named instant in an event stream (start_experiment,
@@ -377,7 +397,7 @@ type Bin struct {
 	Count int64        `json:"n"`
 }
 
-// Channel is what one slow channel (power, counter, gpm) did and cost.
+// Channel is what one slow channel (power, counter, gpm, process) did and cost.
 type Channel struct {
 	Calls     int64            `json:"calls"`
 	Records   int64            `json:"records"`
@@ -394,6 +414,7 @@ func (*Sample) Kind() Kind    { return KindSample }
 func (*Power) Kind() Kind     { return KindPower }
 func (*Counter) Kind() Kind   { return KindCounter }
 func (*GPM) Kind() Kind       { return KindGPM }
+func (*Process) Kind() Kind   { return KindProcess }
 func (*Event) Kind() Kind     { return KindEvent }
 func (*Marker) Kind() Kind    { return KindMarker }
 func (*Soak) Kind() Kind      { return KindSoak }
@@ -406,6 +427,7 @@ func (r *Sample) When() (int64, bool)    { return r.TimeNS, true }
 func (r *Power) When() (int64, bool)     { return r.TimeNS, true }
 func (r *Counter) When() (int64, bool)   { return r.TimeNS, true }
 func (r *GPM) When() (int64, bool)       { return r.TimeNS, true }
+func (r *Process) When() (int64, bool)   { return r.TimeNS, true }
 func (r *Event) When() (int64, bool)     { return r.StartNS, true }
 func (r *Marker) When() (int64, bool)    { return r.TimeNS, true }
 func (r *Soak) When() (int64, bool)      { return r.TimeNS.Get() }

@@ -33,6 +33,7 @@ func (r *Run) energyIntegration(c *Check) {
 			slack = math.Hypot(j.CI95J.V, j.IntegratedCI95J.Or(0))
 		} else {
 			again = r.integrals[number].of(channelOf(j.Method))
+			again.V *= j.ProcessShare.Or(1)
 			if j.Method == energy.TR122 {
 				slack = r.edge(e) // it takes no share of the readings at the edges
 			}

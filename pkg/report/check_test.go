@@ -198,6 +198,12 @@ var flips = []flip{
 		j := f.First("square_high").Energy
 		j.CI95J, j.IntegratedJ, j.IntegratedCI95J = record.Some(10.0), record.Some(j.Joules.V-20), record.Some(10.0)
 	}, "energy-integration", Pass},
+	{"a process's part of the joules", processPart, "energy-integration", Pass},
+	{"a process's part of them above idle", processPart, "baseline-subtraction", Pass},
+	{"not a process's part of the joules", func(f *reporttest.Fixture) {
+		processPart(f)
+		f.First("square_high").Energy.ProcessShare.V = 0.9
+	}, "energy-integration", Fail},
 	{"short events only", func(f *reporttest.Fixture) { f.Events = []*record.Event{f.First("prefill")} }, "energy-integration", NotJudged},
 	{"an event of no length", func(f *reporttest.Fixture) { e := f.First("decode"); e.EndNS = e.StartNS }, "timestamp-bracketing", Fail},
 	{"a decode before its prefill ends", func(f *reporttest.Fixture) {
@@ -494,4 +500,10 @@ func TestChecksAreDocumented(t *testing.T) {
 			t.Errorf("docs/format.md does not say what %s is for", name)
 		}
 	}
+}
+
+// processPart has a quarter of an event's energy be that of one process.
+func processPart(f *reporttest.Fixture) {
+	j := f.First("square_high").Energy
+	j.Joules.V, j.OperationalJ.V, j.ProcessShare = j.Joules.V/4, j.OperationalJ.V/4, record.Some(0.25)
 }

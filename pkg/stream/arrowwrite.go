@@ -24,6 +24,7 @@ const batchRows = 16 << 10
 var kindNames = []record.Kind{
 	record.KindHeader, record.KindSample, record.KindPower, record.KindCounter, record.KindGPM,
 	record.KindEvent, record.KindMarker, record.KindSoak, record.KindSummary, record.KindAgreement, record.KindEnd,
+	record.KindProcess,
 }
 
 var kindType = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}

@@ -245,6 +245,8 @@ func (b *filling) keep(rec record.Record) record.Record {
 		return owned(r)
 	case *record.GPM:
 		return owned(r)
+	case *record.Process:
+		return owned(r)
 	case *record.Header:
 		return owned(r)
 	case *record.Soak:

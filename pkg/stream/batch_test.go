@@ -83,7 +83,7 @@ func trace(lines int) []byte {
 	fmt.Fprintln(&b, `{"record":"header","schema":"joulepipe/1","tool":"t","t_ns":0,"unix_ns":0}`)
 	for i := range lines {
 		ns, w := 1_000_000_000+int64(i)*7_919_131, float64(dice.IntN(7e8))/1e6
-		switch dice.IntN(24) {
+		switch dice.IntN(25) {
 		case 0, 1, 2:
 			fmt.Fprintf(&b, "{\"record\":\"power\",\"t_ns\":%d,\"gpu\":%d,\"power_w\":%.3f}\n", ns, dice.IntN(2), w)
 		case 3, 4, 5:
@@ -116,6 +116,8 @@ func trace(lines int) []byte {
 			fmt.Fprintf(&b, "{\"t_ns\":%d,\"power_w\":%.3f,\"read_ok\":%t}\n", ns, w, i%2 == 0)
 		case 21:
 			fmt.Fprintf(&b, "not JSON at all %d\n", i)
+		case 23:
+			fmt.Fprintf(&b, "{\"record\":\"process\",\"t_start_ns\":%d,\"t_ns\":%d,\"gpu\":0,\"pid\":%d,\"sm_util\":%d,\"name\":\"p%d\"}\n", ns-9, ns, 4000+i, i%101, i%3)
 		case 22:
 			fmt.Fprintf(&b, "{\"t_ns\":%d,\"power_w\":null,\"power_average_w\":%.1f,\"gpu\":%d}\n", ns, w, i%3)
 		default:

@@ -64,6 +64,7 @@ func newTable() *table {
 	index := make(map[string]int)
 	for _, kind := range []record.Kind{
 		record.KindSample, record.KindPower, record.KindCounter, record.KindGPM, record.KindEvent,
+		record.KindProcess,
 	} {
 		fm := t.forms.of[kind]
 		for i := range fm.fields {
@@ -84,6 +85,9 @@ func newTable() *table {
 		for i := range fm.fields {
 			fd := &fm.fields[i]
 			c, ok := index[fd.name]
+			if fd.typ == text && fm.need>>i&1 != 0 {
+				ok = false // a cell without text reads as absent, and it may be empty
+			}
 			if ok && t.columns[c].typ == fd.typ && fm.energy>>i&1 == 0 {
 				l.field[c] = i
 			} else {

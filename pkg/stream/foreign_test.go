@@ -87,6 +87,18 @@ func TestForeign(t *testing.T) {
 			[]record.Record{&record.Counter{BeforeNS: 6, TimeNS: 7, GPU: 1}}},
 		{"GPM CSV", "t_start_ns,t_end_ns,graphics_util,tensor_util,pcie_rx_mib_s\n1,2,0.00,12.5,3.74\n",
 			[]record.Record{&record.GPM{StartNS: 1, TimeNS: 2, GraphicsUtil: some(0), TensorUtil: some(12.5), PCIeRxMiBs: some(3.74)}}},
+		{"processes, and what has no process of its own", "t_start_ns,t_ns,gpu,pid,sm_util,mem_util,name\n1,2,0,4711,63,20,nvload\n2,3,0,,,,\n",
+			[]record.Record{
+				&record.Process{StartNS: 1, TimeNS: 2, PID: whole(4711), SMUtil: some(63), MemUtil: some(20), Name: "nvload"},
+				&record.Process{StartNS: 2, TimeNS: 3},
+			}},
+		{"a process that ends before it starts", `{"record":"process","t_start_ns":3,"t_ns":2,"pid":1}` + "\n",
+			[]record.Record{&record.SyntaxError{File: "t", Line: 1, Msg: "process ends before it starts: t_start_ns 3, t_ns 2", Hint: "were both times taken from the same monotonic clock?"}}},
+		{"an event's pid is its own affair", `{"t_start_ns":1,"t_end_ns":2,"pid":4711}` + "\n" + `{"record":"event","t_start_ns":1,"t_end_ns":2,"pid":4711,"sm_util":3}`,
+			[]record.Record{
+				&record.Event{StartNS: 1, EndNS: 2, Extra: []record.Field{{Name: "pid", Value: json.RawMessage("4711")}}},
+				&record.Event{StartNS: 1, EndNS: 2, Extra: []record.Field{{Name: "pid", Value: json.RawMessage("4711")}, {Name: "sm_util", Value: json.RawMessage("3")}}},
+			}},
 		{"event CSV", "phase,t_end_ns,t_start_ns,gpus,event_id,note,reps,throttled,energy_quality\ndecode,20,10,\"0, 1\",e1,\"a \"\"b\"\",\nc\",3,,\n,2,1,,,,,true,\n",
 			[]record.Record{
 				&record.Event{ID: "e1", Phase: "decode", StartNS: 10, EndNS: 20, GPUs: []int{0, 1},

@@ -49,6 +49,7 @@ type forms struct {
 	power     record.Power
 	counter   record.Counter
 	gpm       record.GPM
+	process   record.Process
 	event     record.Event
 	energy    record.Energy
 	marker    record.Marker
@@ -72,6 +73,7 @@ func newForms() *forms {
 	bind(f, &f.power, "t_ns", "power_w")
 	bind(f, &f.counter, "t_before_ns", "t_ns")
 	bind(f, &f.gpm, "t_start_ns", "t_ns")
+	bind(f, &f.process, "t_start_ns", "t_ns")
 	event := bind(f, &f.event)
 	own := len(event.fields)
 	event.add(&f.energy)
@@ -149,6 +151,8 @@ func (f *forms) load(r record.Record) (*form, []field, error) {
 		f.counter = *r
 	case *record.GPM:
 		f.gpm = *r
+	case *record.Process:
+		f.process = *r
 	case *record.Event:
 		f.event = *r
 		fm := f.of[record.KindEvent]
@@ -224,6 +228,11 @@ func (f *forms) finish(fm *form, seen uint64) *fault {
 		if r.StartNS > r.TimeNS {
 			return backwards(fm.kind, "t_start_ns", r.StartNS, "t_ns", r.TimeNS)
 		}
+	case *record.Process:
+		gpu = r.GPU
+		if r.StartNS > r.TimeNS {
+			return backwards(fm.kind, "t_start_ns", r.StartNS, "t_ns", r.TimeNS)
+		}
 	case *record.Event:
 		return f.finishEvent(fm, seen)
 	case *record.Header:
@@ -284,6 +293,9 @@ func guess(has func(name string) bool) record.Kind {
 	}
 	switch {
 	case some("t_start_ns", "t_start_unix_ns"):
+		if has("pid") && has("sm_util") {
+			return record.KindProcess
+		}
 		if some("graphics_util", "sm_util", "tensor_util", "dram_bw_util") {
 			return record.KindGPM
 		}

@@ -183,7 +183,7 @@ func (r random) deep(f reflect.Value) {
 // record is of any kind but header and end.
 func (r random) record() record.Record {
 	all := []record.Record{
-		&record.Sample{}, &record.Power{}, &record.Counter{}, &record.GPM{},
+		&record.Sample{}, &record.Power{}, &record.Counter{}, &record.GPM{}, &record.Process{},
 		&record.Event{}, &record.Event{}, &record.Marker{}, &record.Soak{}, &record.Summary{}, &record.Agreement{},
 	}
 	rec := all[r.IntN(len(all))]
@@ -192,6 +192,8 @@ func (r random) record() record.Record {
 	case *record.Counter:
 		rec.BeforeNS, rec.TimeNS = min(rec.BeforeNS, rec.TimeNS), max(rec.BeforeNS, rec.TimeNS)
 	case *record.GPM:
+		rec.StartNS, rec.TimeNS = min(rec.StartNS, rec.TimeNS), max(rec.StartNS, rec.TimeNS)
+	case *record.Process:
 		rec.StartNS, rec.TimeNS = min(rec.StartNS, rec.TimeNS), max(rec.StartNS, rec.TimeNS)
 	case *record.Event:
 		rec.StartNS, rec.EndNS = min(rec.StartNS, rec.EndNS), max(rec.StartNS, rec.EndNS)

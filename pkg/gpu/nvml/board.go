@@ -27,6 +27,7 @@ type board struct {
 	power   buffer
 	counter call
 	gpm     units
+	process processes
 }
 
 // handle is one of the handles that a GPU has in the course of a run. A call
@@ -48,6 +49,7 @@ func newBoard(d *Device, index int) *board {
 		power:   buffer{call: d.lookUp("nvmlDeviceGetSamples")},
 		counter: d.lookUp("nvmlDeviceGetTotalEnergyConsumption"),
 		gpm:     newUnits(d),
+		process: newProcesses(d),
 	}
 	b.searched.Store(math.MinInt64 / 2)
 	dev, ret := d.lib.DeviceGetHandleByIndex(index)
@@ -75,6 +77,7 @@ func (b *board) probe() {
 	b.ReadCounter(new(record.Counter))
 	b.ReadGPM(new(record.GPM))
 	b.gpm.forget()
+	b.ReadProcesses(new(gpu.ProcessBatch))
 }
 
 // ofModule says whether the board measures a module's power beside its own.
@@ -110,6 +113,7 @@ func (b *board) channels(lost nv.Return) map[string]string {
 		gpu.Power:             state(&b.power.call),
 		gpu.Counter:           state(&b.counter),
 		gpu.GPM:               state(&b.gpm.call),
+		gpu.Process:           state(&b.process.call),
 	}
 	if m[record.ChannelInstant] == "ok" || m[record.ChannelAverage] == "ok" {
 		m[gpu.Sample] = "ok" // a power reading will do

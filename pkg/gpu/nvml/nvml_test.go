@@ -113,7 +113,7 @@ func TestInfo(t *testing.T) {
 		TempSlowdownC: record.Some(87.0), TempShutdownC: record.Some(92.0),
 		MIG: record.Some(true), Persistence: record.Some(false),
 		Channels: map[string]string{
-			"sample": "ok", "instant": "ok", "average": "ok", "power": "ok", "counter": "ok", "gpm": "ok",
+			"sample": "ok", "instant": "ok", "average": "ok", "power": "ok", "counter": "ok", "gpm": "ok", "process": "ok",
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -308,6 +308,8 @@ func TestMissingSymbols(t *testing.T) {
 			"mem_temp_c": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
 		{"energy", []string{"nvmlDeviceGetTotalEnergyConsumption"}, map[string]string{"counter": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
 		{"gpm", []string{"nvmlGpmMetricsGet"}, map[string]string{"gpm": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
+		{"processes", []string{"nvmlDeviceGetProcessUtilization"}, map[string]string{"process": "NVML_ERROR_FUNCTION_NOT_FOUND"}},
+		{"process memory", []string{"nvmlDeviceGetComputeRunningProcesses_v3"}, nil},
 		{"event_reasons", []string{"nvmlDeviceGetCurrentClocksEventReasons"}, nil},
 		{"readings", []string{"nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons",
 			"nvmlDeviceGetTemperature", "nvmlDeviceGetClockInfo", "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetPerformanceState"},
@@ -324,7 +326,7 @@ func TestMissingSymbols(t *testing.T) {
 			if !inChild(t, func() string { return nvmltest.Build(t, nvmltest.Without(tt.missing...)) }) {
 				return
 			}
-			nvmltest.Script(t, script(), "gpm_2 * 50", "temp_c * 40", "reasons * 4")
+			nvmltest.Script(t, script(), "gpm_2 * 50", "temp_c * 40", "reasons * 4", "processes * realtime 1", "process * 4711 50 10 100")
 			d, err := Open(Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -363,6 +365,12 @@ func TestMissingSymbols(t *testing.T) {
 			checkErr(t, "ReadPower", g.ReadPower(new(gpu.PowerBatch)), tt.want["power"])
 			_, err = g.ReadGPM(new(record.GPM))
 			checkErr(t, "ReadGPM", err, tt.want["gpm"])
+			time.Sleep(5 * time.Millisecond)
+			var p gpu.ProcessBatch
+			checkErr(t, "ReadProcesses", g.ReadProcesses(&p), tt.want["process"])
+			if tt.want["process"] == "" && (len(p.Entries) != 1 || p.Entries[0].VRAMUsedMB.OK != (tt.name != "process memory")) {
+				t.Errorf("processes: %+v", p.Entries)
+			}
 		})
 	}
 }

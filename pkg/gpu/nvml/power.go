@@ -17,11 +17,17 @@ import (
 
 // buffer is how far the driver's power samples have been read.
 type buffer struct {
-	call   call
+	call call
+	stamps
+	most int // entries of the longest harvest
+}
+
+// stamps is how far something has been read that the driver stamps, and by what
+// clock it does.
+type stamps struct {
 	seen   uint64 // newest stamp read, µs of the clock that the driver uses
 	seenNS int64  // the same on the monotonic clock
 	clock  string // the clock that fitted last
-	most   int    // entries of the longest harvest
 	span   int64  // ns from the oldest to the newest of a harvest, at most
 
 	offset  int64 // from that clock to the monotonic one when they were last compared
@@ -88,7 +94,7 @@ func (b *board) clocks() [3]instant {
 
 // since is the stamp after which to ask. If the driver's clock was set back, the
 // last stamp lies in its future and would hide the new ones.
-func (p *buffer) since(clocks [3]instant) uint64 {
+func (p *stamps) since(clocks [3]instant) uint64 {
 	for _, c := range clocks {
 		if c.clock == p.clock && c.now-int64(p.seen)*1000 < int64(youngest) {
 			p.seen = 0
@@ -100,7 +106,7 @@ func (p *buffer) since(clocks [3]instant) uint64 {
 // mixed says whether the buffer may hold stamps of before and after the
 // driver's clock was set: until it has been filled anew nothing tells them
 // apart, and a stamp would be moved by the wrong distance.
-func (p *buffer) mixed(clocks [3]instant) bool {
+func (p *stamps) mixed(clocks [3]instant) bool {
 	now := clocks[2].now
 	for _, c := range clocks {
 		if c.clock != p.clock {
@@ -114,6 +120,21 @@ func (p *buffer) mixed(clocks [3]instant) bool {
 		p.offset, p.offNS = offset, now
 	}
 	return now < p.mixedNS
+}
+
+// fit finds the clock that stamps are of: the newest, in nanoseconds, is no older
+// on it than that. offset is from there to the monotonic clock.
+func (p *stamps) fit(clocks [3]instant, newest, oldest int64) (offset int64, ok bool) {
+	i := slices.IndexFunc(clocks[:], func(c instant) bool {
+		age := c.now - newest
+		return int64(youngest) <= age && age <= oldest
+	})
+	if i < 0 {
+		return 0, false
+	}
+	p.clock = clocks[i].clock
+	p.offset, p.offNS = clocks[2].now-clocks[i].now, clocks[2].now
+	return p.offset, true
 }
 
 // harvest moves the new ones among the driver's samples to the monotonic clock.
@@ -131,21 +152,17 @@ func (b *board) harvest(batch *gpu.PowerBatch, typ nv.ValueType, samples []nv.Sa
 	}
 	newest := int64(samples[len(samples)-1].TimeStamp) * 1000
 	p.span = max(p.span, newest-int64(samples[0].TimeStamp)*1000)
-	i := slices.IndexFunc(clocks[:], func(c instant) bool {
-		age := c.now - newest
-		return int64(youngest) <= age && age <= int64(oldest)
-	})
-	if i < 0 {
+	first := p.clock == ""
+	offset, ok := p.fit(clocks, newest, int64(oldest))
+	if !ok {
 		return ErrUnknownClock
 	}
-	offset := clocks[2].now - clocks[i].now
 	last := p.seenNS
-	if p.clock == "" {
+	if first {
 		last = math.MinInt64
 	}
-	batch.Overflow = full && p.clock != "" && wrapped(samples, last-offset)
-	p.clock, batch.Clock = clocks[i].clock, clocks[i].clock
-	p.offset, p.offNS = offset, clocks[2].now
+	batch.Overflow = full && !first && wrapped(samples, last-offset)
+	batch.Clock = p.clock
 
 	var err error
 	for _, s := range samples {

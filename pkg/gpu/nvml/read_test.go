@@ -509,6 +509,9 @@ func TestChannelsTogether(t *testing.T) {
 			ok, _ := g.ReadGPM(new(record.GPM))
 			return ok
 		}},
+		{"process", func() bool {
+			return g.ReadProcesses(new(gpu.ProcessBatch)) == nil
+		}},
 	}
 	var stop atomic.Bool
 	var running sync.WaitGroup

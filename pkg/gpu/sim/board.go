@@ -32,6 +32,9 @@ type board struct {
 	harvested int64 // last window read, by ReadPower alone
 	gpmFrom   int64 // last sample taken, by ReadGPM alone
 	gpmTaken  bool
+
+	processes map[int64]*timeline // load by process, under dev's lock
+	toldUntil int64               // by ReadProcesses alone, once it is open
 }
 
 func newBoard(d *Device, p *profile, index int) *board {
@@ -72,6 +75,7 @@ func newBoard(d *Device, p *profile, index int) *board {
 			gpu.Power:   offered(p.driver),
 			gpu.Counter: "ok",
 			gpu.GPM:     offered(p.gpm),
+			gpu.Process: "ok",
 		},
 	}
 	return b

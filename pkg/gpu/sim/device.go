@@ -9,7 +9,7 @@
 // all of them see the same GPU:
 //
 //	{"record":"sim","schema":"joulepipe-sim/1","profile":"h200","seed":1,"gpus":1,"origin_ns":0,"boot_id":""}
-//	{"record":"load","gpu":0,"from_ns":5000000000,"until_ns":8000000000,"compute":1,"memory":0.1,"vram_mb":2048,"context":true}
+//	{"record":"load","gpu":0,"from_ns":5000000000,"until_ns":8000000000,"compute":1,"memory":0.1,"vram_mb":2048,"context":true,"pid":4711}
 //
 // A segment may begin in the past; then the GPU's past since then is another
 // one, and the energy counter may be found to have gone back.
@@ -72,7 +72,9 @@ func Open(o Options) (*Device, error) {
 		return nil, err
 	}
 	for _, b := range d.boards {
-		b.eye.power(d.clock.Now())
+		now := d.clock.Now()
+		b.eye.power(now)
+		b.toldUntil = b.eye.refresh(now)
 	}
 	return d, nil
 }
@@ -98,7 +100,7 @@ func (d *Device) follow() error {
 		}
 		s, err := decodeSegment(line, len(d.boards))
 		if err == nil {
-			d.boards[s.GPU].eye.add(&s)
+			d.boards[s.GPU].add(&s)
 		}
 		return err
 	})

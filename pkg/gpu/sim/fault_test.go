@@ -93,6 +93,9 @@ func TestLostGPU(t *testing.T) {
 			if _, err := g.ReadGPM(&record.GPM{}); err != gpu.ErrLost {
 				t.Errorf("units of a lost GPU: %v", err)
 			}
+			if err := g.ReadProcesses(&gpu.ProcessBatch{}); err != gpu.ErrLost {
+				t.Errorf("processes of a lost GPU: %v", err)
+			}
 			var r record.Counter
 			if g.ReadCounter(&r); r.Error != want || r.EnergyMilliJ.OK {
 				t.Errorf("counter of a lost GPU: %+v", r)

@@ -23,6 +23,7 @@ const (
 	forWindow
 	forPhase
 	forUUID
+	forProcessError
 )
 
 func newDice(seed uint64, gpu int) dice { return dice(mix(mix(seed) + uint64(gpu))) }

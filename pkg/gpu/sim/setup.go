@@ -60,6 +60,7 @@ type Segment struct {
 	Memory  float64 `json:"memory"`            // use of the memory's bandwidth, 0 to 1
 	VRAMMB  float64 `json:"vram_mb"`           // MiB allocated beside the context's own
 	Context bool    `json:"context,omitempty"` // it is of a context; without any, what runs or is allocated has one
+	PID     int64   `json:"pid,omitempty"`     // process whose load it is; 0 is one that the driver does not tell of
 }
 
 // complete gives the fields that are empty in a new file's first line their
@@ -134,6 +135,9 @@ func (s *Segment) check(gpus int) error {
 		return fmt.Errorf("gpu is %d: the file has %d", s.GPU, gpus)
 	case s.FromNS < 0 || s.UntilNS <= s.FromNS:
 		return fmt.Errorf("from_ns %d, until_ns %d: want 0 <= from_ns < until_ns", s.FromNS, s.UntilNS)
+	}
+	if s.PID < 0 {
+		return fmt.Errorf("pid is %d: want 0 or more", s.PID)
 	}
 	for name, share := range map[string]float64{"compute": s.Compute, "memory": s.Memory} {
 		if !(share >= 0 && share <= 1) {

@@ -404,7 +404,7 @@ func TestConcurrentReadings(t *testing.T) {
 	all.Go(func() {
 		for range 50 {
 			now := clock.Now()
-			if err := l.Append(Segment{GPU: 1, FromNS: now - ms, UntilNS: now + 5*ms, Compute: 0.5}); err != nil {
+			if err := l.Append(Segment{GPU: 1, FromNS: now - ms, UntilNS: now + 5*ms, Compute: 0.5, PID: 7}); err != nil {
 				t.Error(err)
 			}
 			time.Sleep(time.Millisecond)
@@ -420,6 +420,7 @@ func TestConcurrentReadings(t *testing.T) {
 			gpu.Power:   func() bool { return g.ReadPower(&b) == nil },
 			gpu.Counter: func() bool { g.ReadCounter(&c); return c.EnergyMilliJ.OK },
 			gpu.GPM:     func() bool { _, err := g.ReadGPM(&u); return err == nil },
+			gpu.Process: func() bool { return g.ReadProcesses(new(gpu.ProcessBatch)) == nil },
 			"truth": func() bool {
 				_, err := d.Energy(g.Info().Index, 0, clock.Now())
 				return err == nil

@@ -24,6 +24,11 @@
 //	samples 0 realtime 20 119       clock, spacing in ms, entries kept
 //	samples_shift_s 0 3600          the stamps' distance from that clock
 //	samples_repeat 0 1              old entries come again
+//	process 0 4711 63 20 1024       a process: pid, SM and memory % of the time, MiB (- for no value)
+//	process 0 4711 off              it is gone
+//	processes 0 realtime 100        their samples' clock and spacing in ms
+//	processes_shift_s 0 3600        the stamps' distance from that clock
+//	processes_race 0 1              there are more when they are read than when they were counted
 //	log FILE                        one line for each call: its name
 //	static                          the script will not change: do not look
 //

@@ -47,7 +47,8 @@ static const char defaults[] =
     "pstate * 0\n"
     "energy_mj * 2302619\n"
     "gpm_supported * 1\n"
-    "samples * realtime 20 119\n";
+    "samples * realtime 20 119\n"
+    "processes * realtime 100\n";
 
 struct line {
     double from;     // seconds after the script was read
@@ -537,6 +538,87 @@ EXPORT nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t
     }
     *count = n;
     return leave(n ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND);
+}
+
+struct process {
+    unsigned int pid, sm, mem;
+    double mib; // negative for no value
+};
+
+// processes are those that run now, the last line of each pid.
+static int processes(int gpu, struct process *list, int room) {
+    int n = 0, gone = 0;
+    unsigned int off[MAX_LINES];
+    double t = seconds(CLOCK_MONOTONIC) - script_time;
+    for (int i = line_count - 1; i >= 0; i--) {
+        struct line *l = &lines[i];
+        struct process p = {0, 0, 0, 0};
+        char mib[32] = "0";
+        if (strcmp(l->key, "process") || (l->gpu != ANY && l->gpu != gpu) || l->from > t) continue;
+        int got = sscanf(l->text, "%u %u %u %31s", &p.pid, &p.sm, &p.mem, mib);
+        char word[8] = "";
+        int over = got == 1 && sscanf(l->text, "%*u %7s", word) == 1 && !strcmp(word, "off");
+        if (got < 3 && !over) die("process: want pid, SM and memory use, or off, not: %s", l->text);
+        p.mib = strcmp(mib, "-") ? atof(mib) : -1;
+        int known = 0;
+        for (int k = 0; k < n; k++) known |= list[k].pid == p.pid;
+        for (int k = 0; k < gone; k++) known |= off[k] == p.pid;
+        if (known) continue;
+        if (over)
+            off[gone++] = p.pid;
+        else if (n < room)
+            list[n++] = p;
+    }
+    return n;
+}
+
+// A sample for each process that was at work, on a grid of the clock that they
+// are stamped with.
+EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples,
+                                                    unsigned int *count, unsigned long long seen) {
+    ENTER(&device);
+    int gpu = device.handle->gpu;
+    char clock[16];
+    double spacing_ms;
+    struct line *l = find("processes", NULL, gpu), *shift = find("processes_shift_s", NULL, gpu);
+    if (sscanf(l->text, "%15s %lf", clock, &spacing_ms) != 2 || spacing_ms <= 0)
+        die("processes: want clock and spacing, not: %s", l->text);
+    clockid_t id = CLOCK_REALTIME;
+    if (!strcmp(clock, "boottime"))
+        id = CLOCK_BOOTTIME;
+    else if (!strcmp(clock, "monotonic"))
+        id = CLOCK_MONOTONIC;
+    else if (strcmp(clock, "realtime"))
+        die("processes: no clock %s", clock);
+    if (!count) return leave(NVML_ERROR_INVALID_ARGUMENT);
+    double step_us = spacing_ms * 1e3, now_us = (seconds(id) + (shift ? number(shift, 0) : 0)) * 1e6;
+    unsigned long long stamp = (unsigned long long)((long long)(now_us / step_us) * step_us);
+    struct process list[MAX_LINES];
+    unsigned int n = (unsigned int)processes(gpu, list, MAX_LINES), room = *count, busy = 0;
+    for (unsigned int i = 0; i < n; i++) {
+        if (!list[i].sm && !list[i].mem) continue;
+        if (samples && busy < room)
+            samples[busy] = (nvmlProcessUtilizationSample_t){
+                .pid = list[i].pid, .timeStamp = stamp, .smUtil = list[i].sm, .memUtil = list[i].mem};
+        busy++;
+    }
+    if (!busy || stamp <= seen) return leave(NVML_ERROR_NOT_FOUND);
+    *count = busy;
+    if (!samples && find("processes_race", NULL, gpu)) --*count;
+    return leave(!samples || busy > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS);
+}
+
+EXPORT nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *infos) {
+    ENTER(&device);
+    struct process list[MAX_LINES];
+    unsigned int n = (unsigned int)processes(device.handle->gpu, list, MAX_LINES), room = *count;
+    for (unsigned int i = 0; i < n && i < room; i++)
+        infos[i] = (nvmlProcessInfo_t){
+            .pid = list[i].pid,
+            .usedGpuMemory = list[i].mib < 0 ? (unsigned long long)-1 : (unsigned long long)(list[i].mib * (1 << 20)),
+            .gpuInstanceId = (unsigned int)-1, .computeInstanceId = (unsigned int)-1};
+    *count = n;
+    return leave(n > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS);
 }
 
 EXPORT nvmlReturn_t nvmlGpmQueryDeviceSupport(nvmlDevice_t device, nvmlGpmSupport_t *support) {
