@@ -108,7 +108,7 @@ func runs() (n int, every time.Duration) {
 	if *howMany > 0 {
 		return *howMany, thermal.DefaultOptions().Every
 	}
-	return 60, 5 * time.Second
+	return 36, 5 * time.Second
 }
 
 // A verdict is wrong when it is given while the true temperature still moves by
@@ -206,10 +206,10 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 		shown, heldShown := 0, 0 // those that could know of the fans
 		n, every := runs()
 		if *howMany == 0 {
-			every = 30 * time.Second // as rarely as is looked at, nearly
 			if i > 1 {
-				n /= 4
+				break // much more of the same arithmetic
 			}
+			every = 30 * time.Second
 		}
 		width, share := 0.0, 0.0
 		for seed := range uint64(n) {
@@ -243,7 +243,7 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 				if !seen {
 					seen = true
 					first++
-					share += (r.at(step.DurationS) - r.start) / (goal - r.start)
+					share += (r.at(step.DurationS) - r.start) / (r.end - r.start)
 					if ok {
 						early++
 					}
@@ -259,7 +259,7 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 			}
 			continue
 		}
-		if 100*held < 93*made || 100*heldShown < 95*shown || 100*early < 90*first {
+		if 100*held < 95*made || 100*heldShown < 97*shown || 100*early < 90*first {
 			t.Errorf("fans %s: %d of %d held, %d of %d of those that could know of a change, %d of %d first ones", fan.name, held, made, heldShown, shown, early, first)
 		}
 		if first < n*9/10 {
