@@ -57,7 +57,7 @@ test: setup ## all tests
 race: setup ## the tests under the race detector, without statistics over many runs
 	CGO_ENABLED=1 $(GO) test -race -short ./...
 
-# What docs/validation/coverage.md has: a quarter of an hour on two processors.
+# What docs/validation/coverage.md has: half an hour on two processors.
 RUNS ?= 1000
 coverage: ## how often intervals hold the truth, by RUNS simulated runs of each sensor and 500 of a heat soak
 	$(GO) test ./pkg/energy -timeout 0 -v -run TestSimulatedSensors -args -runs $(RUNS)

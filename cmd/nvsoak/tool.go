@@ -33,8 +33,9 @@ power that drifts by less than 0.5 %). The one of --rule ends the soak; for marg
 where the trace or the time ends first, seed decides. The last record has all four.
 
 Records foretell the temperature of equilibrium, with a 95 % interval, as soon
-as the rise bounds it, for time constants up to 10 minutes. What readings are
-rounded to is found from them. Throttling is what the driver's mask says; where
+as the rise bounds it, for time constants up to 10 minutes. The interval has
+room for fans that have changed their speed where no reading shows it yet. What
+readings are rounded to is found from them. Throttling is what the driver's mask says; where
 there is none, a clock or a throughput that fell by a tenth at high utilisation.
 The trip is at --trip, or --limit-margin below a board's own limit if that is
 less; the temperature to resume at moves with it.

@@ -15,6 +15,10 @@ type heating struct {
 	tauS      float64
 	rise      float64 // limit − T at the beginning
 	remaining float64 // limit − T at the end
+
+	scale   float64  // of a loss, °C²: over it, it is a logarithm of likelihood
+	highest float64  // loss of a curve that the readings allow
+	within  []limits // of the time constants that they allow
 }
 
 const (
@@ -84,11 +88,11 @@ func predict(h *history, w *window, quantum float64) (p *heating, turned bool) {
 	for _, b := range h.bins {
 		f.add(b)
 	}
-	if p := f.beyond(quantum); p != nil {
+	if p, of := f.beyond(quantum); p != nil {
 		if f.turned(quantum) {
 			return nil, true
 		}
-		return p, false
+		return of.unseen(p), false
 	}
 	f = &fit{half: position * quantum / 2, width: float64(w.stepNS) / float64(time.Minute)}
 	for p := range w.all {
@@ -96,8 +100,8 @@ func predict(h *history, w *window, quantum float64) (p *heating, turned bool) {
 			f.add(bin{p.ns / float64(time.Minute), p.sum, p.n})
 		}
 	}
-	if p := f.beyond(quantum); p != nil && !f.turned(quantum) {
-		return p, false
+	if p, of := f.beyond(quantum); p != nil && !f.turned(quantum) {
+		return of.unseen(p), false
 	}
 	return nil, false
 }
@@ -140,25 +144,33 @@ const allow = 0.25
 
 // beyond is the prediction of all bins, or where the rise is over in them and
 // those after it still move, of these. A die that follows its load in seconds
-// says nothing of the heat sink below it, which drifts for minutes.
-func (f *fit) beyond(quantum float64) *heating {
-	p := f.predict(quantum)
-	if p == nil {
-		return nil
+// says nothing of the heat sink below it, which drifts for minutes. of is the
+// fit that the prediction is of.
+func (f *fit) beyond(quantum float64) (p *heating, of *fit) {
+	if p = f.predict(quantum); p == nil {
+		return nil, nil
 	}
 	length := f.x[len(f.x)-1] - f.x[0]
 	if length*60 < over*p.tauS || math.Abs(p.rise) <= quantum {
-		return p
+		return p, f
 	}
 	from := sort.SearchFloat64s(f.x, f.x[0]+gone*p.tauS/60)
 	rest := &fit{half: f.half, width: f.width}
 	for i, x := range f.x[from:] {
 		rest.x, rest.y = append(rest.x, x-f.x[from]), append(rest.y, f.y[from+i])
 	}
-	if r := rest.predict(quantum); r != nil {
-		return r
+	r := rest.predict(quantum)
+	switch {
+	case r == nil:
+		return p, f
+	case math.Abs(r.rise) > quantum:
+		return r, rest
 	}
-	return p
+	// Nothing shows a second time constant: what changes will do so with the one
+	// that the whole rise has.
+	r.rise, r.scale, r.highest = p.rise, p.scale, p.highest
+	r.within = scaled(r.within, weight(p.within))
+	return r, f
 }
 
 // predict fits the exponential. A reading that was rounded is an interval, in
@@ -172,12 +184,10 @@ func (f *fit) predict(quantum float64) *heating {
 		return nil
 	}
 	n := len(f.x)
-	length := f.x[n-1]
-	shortest, longest := length/50, min(4*length, slowest)
 	var tried [taus]*curve
 	best := 0
 	for k := range tried {
-		tried[k] = f.at(shortest * math.Pow(longest/shortest, float64(k)/(taus-1)))
+		tried[k] = f.at(f.tau(k))
 		if tried[k].goal < tried[best].goal {
 			best = k
 		}
@@ -200,20 +210,23 @@ func (f *fit) predict(quantum float64) *heating {
 	}
 	// Noise shows in the readings alone that it takes out of their interval.
 	variance := max(2*top.loss/max(1, out-3), softest*softest*max(quantum*quantum, 1e-3))
-	highest := top.loss + stats.Z95*stats.Z95/2*variance*stats.Tau(missed)
+	scale := variance * stats.Tau(missed)
+	highest := top.loss + stats.Z95*stats.Z95/2*scale
 	if best == taus-1 {
 		return nil // a ramp
 	}
 	h := &heating{
 		limit: top.limit, low: top.limit, high: top.limit, tauS: 60 * top.tau,
 		rise: top.rise, remaining: -top.rise * top.decay[n-1],
+		scale: scale, highest: highest,
 	}
 	for k, c := range tried {
 		if c.loss > highest {
 			continue
 		}
-		h.low = min(h.low, f.end(c, highest, -1))
-		h.high = max(h.high, f.end(c, highest, 1))
+		low, high := f.end(c, highest, -1), f.end(c, highest, 1)
+		h.within = append(h.within, limits{h.likelihood(c) * (high - low), c.limit, low, high})
+		h.low, h.high = min(h.low, low), max(h.high, high)
 		away := max(h.high-f.y[n-1], f.y[n-1]-h.low)
 		if h.high-h.low > widest || k == taus-1 && away > farthest {
 			return nil
@@ -221,6 +234,16 @@ func (f *fit) predict(quantum float64) *heating {
 	}
 	return h
 }
+
+// tau is the k-th time constant that is tried, in minutes.
+func (f *fit) tau(k int) float64 {
+	length := f.x[len(f.x)-1]
+	shortest, longest := length/50, min(4*length, slowest)
+	return shortest * math.Pow(longest/shortest, float64(k)/(taus-1))
+}
+
+// likelihood of a curve, to that of the worst that the readings allow.
+func (h *heating) likelihood(c *curve) float64 { return math.Exp((h.highest - c.loss) / h.scale) }
 
 // fit is the data of a fit.
 type fit struct {
@@ -263,6 +286,12 @@ func (f *fit) at(tau float64) *curve {
 	for i, t := range f.x {
 		c.decay[i] = -math.Exp(-t/tau) * math.Sinh(across) / across
 	}
+	f.bring(c)
+	return c
+}
+
+// bring gives a curve the limit and the rise that suit the data best.
+func (f *fit) bring(c *curve) {
 	if l, ok := leastSquares(c.decay, f.y); ok {
 		c.limit, c.rise = l[0], l[1]
 	} else {
@@ -291,28 +320,31 @@ func (f *fit) at(tau float64) *curve {
 		}
 		*c = next
 	}
-	return c
 }
 
 // weigh brings a curve's loss and goal up to date and returns the goal's
 // gradient and second derivatives by limit and rise.
 func (f *fit) weigh(c *curve) (g [2]float64, h [3]float64) {
-	c.loss, c.goal = 0, 0
+	loss, pulled := 0.0, 0.0
+	limit, rise, half := c.limit, c.rise, f.half
+	y := f.y[:len(c.decay)]
 	for i, d := range c.decay {
-		r := f.y[i] - c.limit - c.rise*d
-		e, second := f.miss(r), pull
-		if e != 0 {
+		r := y[i] - limit - rise*d
+		pulled += r * r
+		first, second := pull*r, pull
+		if math.Abs(r) > half {
+			e := r - math.Copysign(half, r)
+			loss += e * e
+			first += e
 			second++
 		}
-		c.loss += e * e / 2
-		c.goal += (e*e + pull*r*r) / 2
-		first := e + pull*r
 		g[0] -= first
 		g[1] -= first * d
 		h[0] += second
 		h[1] += second * d
 		h[2] += second * d * d
 	}
+	c.loss, c.goal = loss/2, (loss+pull*pulled)/2
 	return g, h
 }
 
