@@ -23,6 +23,7 @@ type patch struct {
 
 	readings []reading
 	chains   [channels]chain
+	doubt    [channels]float64 // s, the part of blind for which update of its channel a reading is
 	blind    [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
 
 	*cells   // while it is being solved
@@ -119,7 +120,8 @@ func (c chain) memory(window float64) float64 { return c.lag + window + 5*c.tau 
 
 // parameters of a channel that all of its readings share.
 const (
-	paramLag = iota
+	paramLate = iota
+	paramEarly
 	paramGain
 	perChannel
 )
@@ -548,9 +550,10 @@ func (s *solver) settle(p *patch) {
 		}
 		// A channel that is later than thought by a second shows what the
 		// model would have shown a second before.
-		late := int(r.channel)*perChannel + paramLag
+		late := int(r.channel)*perChannel + paramLate
+		early := int(r.channel)*perChannel + paramEarly
 		gain := int(r.channel)*perChannel + paramGain
-		p.drift[late], p.drift[gain] = p.drifts[late*k:][:k], p.drifts[gain*k:][:k]
+		p.drift[late], p.drift[early], p.drift[gain] = p.drifts[late*k:][:k], p.drifts[early*k:][:k], p.drifts[gain*k:][:k]
 		for g := range k {
 			at := 0.0
 			for j, v := range z[g*n:][r.first:r.last] {
@@ -558,10 +561,52 @@ func (s *solver) settle(p *patch) {
 			}
 			at *= s.weights[i]
 			p.drift[late][g] += r.steep * at
+			p.drift[early][g] += r.steep * at
 			p.drift[gain][g] += r.value * at
 		}
 	}
 }
+
+// sway finds what it comes to if a channel of which that is known badly is later
+// or earlier than thought by one standard deviation: where that takes a reading over
+// an edge, the slope at the edge does not tell.
+func (s *solver) sway(p *patch) {
+	k := p.segments
+	scale := p.scale
+	for c := range channels {
+		by := p.blind[c]
+		late := p.drift[c*perChannel+paramLate]
+		if late == nil || by < leastSway {
+			continue
+		}
+		early := p.drift[c*perChannel+paramEarly]
+		for _, way := range []struct {
+			by    float64
+			drift []float64
+		}{{by, late}, {-by, early}} {
+			p.chains[c].lag += way.by
+			s.weigh(p)
+			if _, ok := s.solve(p, p.noise, false, false); ok {
+				for g := range k {
+					way.drift[g] = -p.joules[g]
+				}
+				for i, g := range p.segment {
+					if g >= 0 {
+						way.drift[g] += (p.ends[i+1] - p.ends[i]) * s.x[i]
+					}
+				}
+				for g := range k {
+					way.drift[g] /= way.by
+				}
+			}
+			p.chains[c].lag -= way.by
+		}
+		s.weigh(p)
+	}
+	p.scale = scale
+}
+
+const leastSway = 0.002 // s
 
 // lateness is what a patch, once solved, tells of how much later than thought a
 // channel is: the likelihood's slope and curvature over it, 1/s and 1/s².

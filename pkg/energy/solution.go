@@ -49,6 +49,7 @@ func (r *reconstruction) release(finish func(*share), end bool) {
 	for i, t := range r.tracks {
 		s.still[i] = *t
 		s.still[i].updates = nil
+		t.straddled = t.straddles
 	}
 	s.done, s.beside = make(chan struct{}), !end
 	go func() {
@@ -163,6 +164,7 @@ func (r *solution) end(s *solver, p *patch) {
 	if _, ok := s.solve(p, p.noise, false, false); ok {
 		p.scale *= more
 		s.settle(p)
+		s.sway(p)
 	} else {
 		p.failed = true
 	}
@@ -254,10 +256,11 @@ func (r *solution) align(some []*patch) (ok bool) {
 func (r *solution) place() {
 	for _, p := range r.held {
 		for c, t := range r.tracks {
+			p.doubt[c] = t.doubt()
 			p.chains[c] = t.response.chain
 			p.chains[c].lag += t.shift
 			if t.aligned {
-				p.blind[c] = t.shiftSE
+				p.blind[c] = math.Hypot(t.shiftSE, p.doubt[c])
 			}
 		}
 		for i := range p.readings {

@@ -18,8 +18,11 @@ type track struct {
 	response   response
 	updates    []update // in order of time
 	clock      ticker
-	late       int64 // readings out of order
-	low        int   // readings below record.FloorW in a row
+	varies     variety
+	straddles  float64 // share of the reads, a period apart or more, that found nothing new, lately
+	straddled  float64 // the most since the last batch
+	late       int64   // readings out of order
+	low        int     // readings below record.FloorW in a row
 	value      float64
 	read       bool
 	lastNS     int64 // of the last read
@@ -92,6 +95,58 @@ func (b *blocks) variance() float64 {
 func (t *track) walk() float64 {
 	apart := 2 * t.workVar / blockOf // W², of two neighbours
 	return 1.5 * apart / (blockOf * t.spacing / 1e9)
+}
+
+// variety is by how much a channel's values differ from one to the next. Where
+// they hardly ever come near to each other, by their own least step, one that is
+// the same as that before is no new one.
+type variety struct {
+	steps [64]float64 // W, the latest that are not 0
+	n     int
+	plain bool
+}
+
+func (v *variety) add(step float64) {
+	if step == 0 {
+		return
+	}
+	v.steps[v.n%len(v.steps)] = math.Abs(step)
+	if v.n++; v.n%len(v.steps) != 0 {
+		return
+	}
+	least, near := slices.Min(v.steps[:]), 0
+	for _, s := range v.steps {
+		if s < 4.5*least {
+			near++
+		}
+	}
+	// Of what has no least step, one of 64 is the least, and some four are within
+	// 4.5 of it.
+	v.plain = near <= 12
+}
+
+// straddle notes a read so long after the one before. Where reads come as often
+// as updates, and about when those are made, one is seen twice and the next not at
+// all: when a value was made is known to an update and no better.
+func (t *track) straddle(ns int64, same bool) {
+	if float64(ns) < 0.8*t.response.update*1e9 {
+		return
+	}
+	now := 0.0
+	if same {
+		now = 1
+	}
+	t.straddles += (now - t.straddles) / 256
+	t.straddled = max(t.straddled, t.straddles)
+}
+
+// doubt is by how much a reading's time may be off because it is not known which
+// update it shows, s, one standard deviation.
+func (t *track) doubt() float64 {
+	if t.straddled < 0.003 {
+		return 0
+	}
+	return t.response.update / 2
 }
 
 // update is a new value of a channel.
@@ -203,6 +258,8 @@ func (t *track) at(ns int64, w float64) {
 	}
 	t.polled += (float64(ns-prev)/1e9 - t.polled) / 16
 	made, off, fresh := t.clock.look(prev, ns, w != t.value)
+	t.varies.add(w - t.value)
+	t.straddle(ns-prev, w == t.value && t.varies.plain)
 	t.lastNS, t.value = ns, w
 	if fresh {
 		t.push(made, t.response.window, w, off)
@@ -247,6 +304,7 @@ func (t *track) count(before, ns, mJ int64) {
 	since, was := t.lastBefore, t.lastMJ
 	t.lastNS, t.lastMJ, t.lastBefore = ns, mJ, before
 	made, off, fresh := t.clock.look(since, ns, mJ != was)
+	t.straddle(ns-since, mJ == was)
 	if !fresh || mJ == was {
 		return
 	}

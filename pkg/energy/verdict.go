@@ -75,7 +75,7 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 		e.readings += s.readings
 		e.with = max(e.with, s.with)
 		for c, t := range b.power.tracks {
-			late := s.drift[c*perChannel+paramLag] * s.blind[c]
+			late := math.Hypot(s.drift[c*perChannel+paramLate], s.drift[c*perChannel+paramEarly]) / math.Sqrt2 * s.blind[c]
 			e.shared += late * late
 			e.used[c] = e.used[c] || s.drift[c*perChannel+paramGain] != 0
 			if !t.response.told && !t.aligned {
