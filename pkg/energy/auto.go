@@ -405,10 +405,10 @@ func beside(use []*track, first, last int64) (from, until int64, ok bool) {
 			u := &t.updates[i]
 			return u.ns-lag-int64(u.window*1e9) >= last
 		})
-		if i < 2 || j+2 > len(t.updates) {
+		if i < 2 || j == len(t.updates) {
 			continue
 		}
-		from, until, ok = max(from, t.updates[i-2].ns-1), min(until, t.updates[j+1].ns), true
+		from, until, ok = max(from, t.updates[i-2].ns-1), min(until, t.updates[min(j+1, len(t.updates)-1)].ns), true
 	}
 	return from, until, ok
 }
@@ -479,9 +479,8 @@ func (r *reconstruction) build() {
 			p.blind[channel] = max(p.blind[channel], u.blindS)
 		}
 		p.blind[channel] = math.Hypot(p.blind[channel], t.response.delaySE)
-		p.doubt[channel] = t.doubt()
 		if t.aligned {
-			p.blind[channel] = math.Hypot(t.shiftSE, p.doubt[channel])
+			p.blind[channel] = t.shiftSE
 		}
 	}
 	for i, t := range r.tracks {

@@ -23,8 +23,8 @@ type patch struct {
 
 	readings []reading
 	chains   [channels]chain
-	doubt    [channels]float64 // s, the part of blind for which update of its channel a reading is
 	blind    [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
+	doubt    [channels]float64 // s, the same because a reading may be an update older
 
 	*cells   // while it is being solved
 	segments int
@@ -123,6 +123,7 @@ const (
 	paramLate = iota
 	paramEarly
 	paramGain
+	paramWindow // by the other window that it may have
 	perChannel
 )
 
@@ -218,6 +219,15 @@ func (p *patch) drop(out func(reading) bool) {
 	if p.cells != nil {
 		p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return out(x.reading) })
 	}
+}
+
+// unsure is by how much a channel may be later or earlier than thought, s, one
+// standard deviation.
+func (p *patch) unsure(c int) float64 {
+	if p.doubt[c] == 0 {
+		return p.blind[c]
+	}
+	return math.Hypot(p.blind[c], p.doubt[c])
 }
 
 // sec is a time in s after the patch's origin.
@@ -570,13 +580,23 @@ func (s *solver) settle(p *patch) {
 // sway finds what it comes to if a channel of which that is known badly is later
 // or earlier than thought by one standard deviation: where that takes a reading over
 // an edge, the slope at the edge does not tell.
-func (s *solver) sway(p *patch) {
+func (s *solver) sway(p *patch, tracks []*track) {
 	k := p.segments
 	scale := p.scale
 	for c := range channels {
-		by := p.blind[c]
+		by := p.unsure(c)
 		late := p.drift[c*perChannel+paramLate]
-		if late == nil || by < leastSway {
+		if late == nil {
+			continue
+		}
+		if g := tracks[c].instead; g.odds > leastOdds {
+			other, was := p.drifts[(c*perChannel+paramWindow)*k:][:k], tracks[c].response.window
+			p.drift[c*perChannel+paramWindow] = other
+			s.set(p, c, g.window, (was-g.window)/2)
+			s.differ(p, other, 1)
+			s.set(p, c, was, (g.window-was)/2)
+		}
+		if by < leastSway {
 			continue
 		}
 		early := p.drift[c*perChannel+paramEarly]
@@ -585,20 +605,7 @@ func (s *solver) sway(p *patch) {
 			drift []float64
 		}{{by, late}, {-by, early}} {
 			p.chains[c].lag += way.by
-			s.weigh(p)
-			if _, ok := s.solve(p, p.noise, false, false); ok {
-				for g := range k {
-					way.drift[g] = -p.joules[g]
-				}
-				for i, g := range p.segment {
-					if g >= 0 {
-						way.drift[g] += (p.ends[i+1] - p.ends[i]) * s.x[i]
-					}
-				}
-				for g := range k {
-					way.drift[g] /= way.by
-				}
-			}
+			s.differ(p, way.drift, way.by)
 			p.chains[c].lag -= way.by
 		}
 		s.weigh(p)
@@ -606,7 +613,41 @@ func (s *solver) sway(p *patch) {
 	p.scale = scale
 }
 
-const leastSway = 0.002 // s
+const (
+	leastSway = 0.002 // s
+	leastOdds = 0.01
+)
+
+// set takes a channel's readings for means over a window, and as much later.
+func (s *solver) set(p *patch, c int, window, later float64) {
+	for i := range p.rows {
+		if int(p.rows[i].channel) == c {
+			p.rows[i].window = window
+		}
+	}
+	p.chains[c].lag += later
+	s.weigh(p)
+}
+
+// differ solves a patch that was changed, and writes by how much its segments'
+// energy is another, over by.
+func (s *solver) differ(p *patch, drift []float64, by float64) {
+	s.weigh(p)
+	if _, ok := s.solve(p, p.noise, false, false); !ok {
+		return
+	}
+	for g := range drift {
+		drift[g] = -p.joules[g]
+	}
+	for i, g := range p.segment {
+		if g >= 0 {
+			drift[g] += (p.ends[i+1] - p.ends[i]) * s.x[i]
+		}
+	}
+	for g := range drift {
+		drift[g] /= by
+	}
+}
 
 // lateness is what a patch, once solved, tells of how much later than thought a
 // channel is: the likelihood's slope and curvature over it, 1/s and 1/s².

@@ -164,7 +164,7 @@ func (r *solution) end(s *solver, p *patch) {
 	if _, ok := s.solve(p, p.noise, false, false); ok {
 		p.scale *= more
 		s.settle(p)
-		s.sway(p)
+		s.sway(p, r.tracks)
 	} else {
 		p.failed = true
 	}
@@ -203,8 +203,8 @@ func (r *solution) align(some []*patch) (ok bool) {
 	var known [channels]float64 // 1/s², before
 	for c := range r.tracks {
 		for _, p := range some {
-			if p.blind[c] > 0 {
-				known[c] = 1 / (p.blind[c] * p.blind[c])
+			if by := p.unsure(c); by > 0 {
+				known[c] = 1 / (by * by)
 			}
 		}
 	}
@@ -260,7 +260,7 @@ func (r *solution) place() {
 			p.chains[c] = t.response.chain
 			p.chains[c].lag += t.shift
 			if t.aligned {
-				p.blind[c] = math.Hypot(t.shiftSE, p.doubt[c])
+				p.blind[c] = t.shiftSE
 			}
 		}
 		for i := range p.readings {
@@ -436,7 +436,9 @@ func (r *solution) give(p *patch) {
 	for _, e := range p.edges {
 		if !e.start {
 			e.share.done = true
-			e.share.blind = p.blind
+			for c := range channels {
+				e.share.blind[c] = p.unsure(c)
+			}
 			r.ended = append(r.ended, e.share)
 		}
 	}

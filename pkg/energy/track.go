@@ -35,6 +35,7 @@ type track struct {
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
 	alien          string // why its readings are worth nothing
+	instead        guess  // of its window, where nothing was measured
 
 	busy    bool // an event is going on
 	work    blocks
@@ -146,7 +147,7 @@ func (t *track) doubt() float64 {
 	if t.straddled < 0.003 {
 		return 0
 	}
-	return t.response.update / 2
+	return t.response.update
 }
 
 // update is a new value of a channel.
@@ -227,7 +228,7 @@ const lowReads = 10
 
 // learn takes over what was found of the channel.
 func (t *track) learn(from *track) {
-	t.response.window = from.response.window
+	t.response.window, t.instead = from.response.window, from.instead
 	t.shift, t.shiftSE, t.aligned, t.alien = from.shift, from.shiftSE, from.aligned, from.alien
 }
 
@@ -321,6 +322,11 @@ func (t *track) count(before, ns, mJ int64) {
 	if dt <= 0 {
 		return
 	}
+	// Between two updates there are so many periods, whatever the times of reads
+	// leave open of when they were.
+	if whole := math.Round(dt/t.response.update) * t.response.update; math.Abs(dt-whole) < 0.05*t.response.update {
+		dt = whole
+	}
 	t.push(made, dt, float64(mJ-was)/1e3/dt, off)
 }
 
@@ -348,6 +354,9 @@ func (t *track) push(ns int64, window, w, off float64) {
 		held := w
 		if dt > 1.75*t.response.update && !t.counts && l.count > 0 {
 			held = (w + l.value) / 2
+		}
+		if t.counts {
+			dt = window
 		}
 		u.joules, u.holes, u.count, u.breaks = l.joules.add(held*dt), l.holes, l.count+1, l.breaks
 		if blind := dt - max(window, min(dt, t.response.update)*t.response.coverage); blind > 0 {
