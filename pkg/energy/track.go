@@ -130,7 +130,7 @@ func (v *variety) add(step float64) {
 // as updates, and about when those are made, one is seen twice and the next not at
 // all: when a value was made is known to an update and no better.
 func (t *track) straddle(ns int64, same bool) {
-	if float64(ns) < 0.8*t.response.update*1e9 {
+	if float64(ns) < 0.985*t.response.update*1e9 {
 		return
 	}
 	now := 0.0
@@ -142,10 +142,14 @@ func (t *track) straddle(ns int64, same bool) {
 }
 
 // doubt is by how much a reading's time may be off because it is not known which
-// update it shows, s, one standard deviation.
+// update it shows, s, one standard deviation. Of the counter the next tick has what
+// was missed.
 func (t *track) doubt() float64 {
-	if t.straddled < 0.003 {
+	if t.straddled < 0.008 { // a few reads that come late do the same
 		return 0
+	}
+	if t.counts {
+		return 0.7 * t.response.update
 	}
 	return t.response.update
 }
@@ -305,7 +309,7 @@ func (t *track) count(before, ns, mJ int64) {
 	since, was := t.lastBefore, t.lastMJ
 	t.lastNS, t.lastMJ, t.lastBefore = ns, mJ, before
 	made, off, fresh := t.clock.look(since, ns, mJ != was)
-	t.straddle(ns-since, mJ == was)
+	t.straddle(before-since, mJ == was)
 	if !fresh || mJ == was {
 		return
 	}
