@@ -130,7 +130,7 @@ func (v *variety) add(step float64) {
 // as updates, and about when those are made, one is seen twice and the next not at
 // all: when a value was made is known to an update and no better.
 func (t *track) straddle(ns int64, same bool) {
-	if float64(ns) < 0.985*t.response.update*1e9 {
+	if float64(ns) < 0.95*t.response.update*1e9 {
 		return
 	}
 	now := 0.0
