@@ -25,9 +25,10 @@ var shapesOf = map[string]shapes{
 var slowly = []float64{0.1, 0.2, 0.4, 0.8}
 
 const (
-	leastStep = 20.0  // W: a step of power that shows how a channel follows it
-	fewSteps  = 3     // patches that show how a channel follows the power
-	instantS  = 0.001 // s: a mean over no time
+	leastStep  = 20.0  // W: a step of power that shows how a channel follows it
+	fewSteps   = 3     // patches that show how a channel follows the power
+	instantS   = 0.001 // s: a mean over no time
+	leastBlind = 0.015 // s, by which readings may be late or early, from which on that is looked for as well
 	// strange is how much likelier, as -2 log of the likelihood, another shape has
 	// to be than what a channel was taken for, in all and for each reading. In 150
 	// simulated runs means over 100 ms, where 60 are thought, come to 0.25 a
@@ -60,27 +61,64 @@ func (r *solution) recognise(from []*patch) {
 			continue
 		}
 		as, least, window := math.Inf(1), math.Inf(1), t.response.window
+		blind := math.Inf(1)
+		for _, p := range some {
+			blind = min(blind, p.blind[c])
+		}
+		// Of readings that are polled as seldom as they are made, when they were is
+		// not known better than their shape.
+		fits := func(w, tau, lag float64) float64 {
+			l := shape(some, c, w, tau, lag)
+			for k := 1.0; blind > leastBlind && k <= 4; k++ {
+				by := k / 2 * blind
+				l = min(l, shape(some, c, w, tau, lag-by), shape(some, c, w, tau, lag+by))
+			}
+			return l
+		}
+		var tried []trial
 		for _, w := range s.usual {
-			l := min(shape(some, c, w, t.response.tau, t.response.lag-(w-t.response.window)/2), shape(some, c, w, t.response.tau, t.response.lag))
+			l := min(fits(w, t.response.tau, t.response.lag-(w-t.response.window)/2), fits(w, t.response.tau, t.response.lag))
 			as = min(as, l)
 			if l < least-plainly {
 				least, window = l, w
 			}
+			tried = append(tried, trial{w, l})
 		}
 		other := math.Inf(1)
 		for _, w := range s.other {
-			other = min(other, shape(some, c, w, t.response.tau, t.response.lag))
+			other = min(other, fits(w, t.response.tau, t.response.lag))
 		}
 		for _, tau := range slowly {
-			other = min(other, shape(some, c, instantS, tau, t.response.lag))
+			other = min(other, fits(instantS, tau, t.response.lag))
 		}
 		if other < as-strange-strangeReading*float64(readings) {
 			t.alien = fmt.Sprintf("the %s readings do not follow the power as those of other boards do: run the instrument response test (nvbaseline response) and give what it finds with --sensor", t.name)
 		} else if t.name == Instant { // of which no two kinds of board have the same
 			r.take(c, window)
+			t.instead = another(tried, window, least)
 		}
 	}
 	r.disown()
+}
+
+// trial is how likely readings are if they are means over a window, -2 log.
+type trial struct{ window, fits float64 }
+
+// guess is another window that a channel's readings may be means over, and how
+// likely that is.
+type guess struct{ window, odds float64 }
+
+// another is the likeliest but for the one that was taken.
+func another(tried []trial, window, fits float64) (g guess) {
+	// Readings near an edge err together, and tell less than so many that err each
+	// for itself.
+	const together = 8
+	for _, x := range tried {
+		if odds := 1 / (1 + math.Exp((x.fits-fits)/(2*together))); x.window != window && odds > g.odds {
+			g = guess{x.window, odds}
+		}
+	}
+	return g
 }
 
 // disown leaves readings that follow the power in some unknown way out of the

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sort"
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/sensor"
@@ -392,6 +393,26 @@ func (r *reconstruction) late(ns int64) *track {
 	return nil
 }
 
+// beside is from when until when there are two readings of one of the tracks that
+// are wholly before the first of some edges, and two that are wholly after the last:
+// next to a gap that is further than otherwise. ok is false where there are none.
+func beside(use []*track, first, last int64) (from, until int64, ok bool) {
+	from, until = math.MinInt64, math.MaxInt64
+	for _, t := range use {
+		lag := int64(t.response.lag * 1e9)
+		i := sort.Search(len(t.updates), func(i int) bool { return t.updates[i].ns-lag > first })
+		j := sort.Search(len(t.updates), func(i int) bool {
+			u := &t.updates[i]
+			return u.ns-lag-int64(u.window*1e9) >= last
+		})
+		if i < 2 || j == len(t.updates) {
+			continue
+		}
+		from, until, ok = max(from, t.updates[i-2].ns-1), min(until, t.updates[min(j+1, len(t.updates)-1)].ns), true
+	}
+	return from, until, ok
+}
+
 // build makes the next patch of the cluster's edges.
 func (r *reconstruction) build() {
 	first, last := r.cluster[0].ns, r.cluster[len(r.cluster)-1].ns
@@ -404,6 +425,9 @@ func (r *reconstruction) build() {
 		memory, reach, step = 1e8, 1e8, 1e8
 	}
 	from, until := first-int64(reach), last+int64(reach)
+	if before, after, ok := beside(use, first, last); ok {
+		from, until = min(from, before), max(until, after)
+	}
 	if r.built {
 		from = max(from, r.until)
 	}

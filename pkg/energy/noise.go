@@ -62,6 +62,7 @@ type learner struct {
 	batches int
 	few     noise // of work that comes too seldom to tell
 	kinds   map[work]noise
+	jumps   map[work]float64 // W: steps at edges where readings show more of them than most do
 }
 
 // work is a phase of a model.
@@ -82,16 +83,18 @@ func (l *learner) noise(p *patch) noise {
 	if !ok {
 		w = l.few
 	}
-	w.jump = p.noise.jump
+	// What readings do not show need not be little.
+	w.jump = max(p.noise.jump, l.jumps[p.work()])
 	return w
 }
 
 // kinds are patches to learn from: of all of a batch, and of each of the kinds of
 // work that have the most.
 type kinds struct {
-	all  []*patch
-	work []work
-	some [][]*patch // by work
+	all   []*patch
+	jumps map[work]float64
+	work  []work
+	some  [][]*patch // by work
 }
 
 // kindsOf chooses them.
@@ -105,6 +108,18 @@ func kindsOf(held []*patch) (k kinds) {
 		of[w] = append(of[w], p)
 	}
 	slices.SortStableFunc(k.work, func(a, b work) int { return cmp.Compare(len(of[b]), len(of[a])) })
+	k.jumps = map[work]float64{}
+	for w, some := range of {
+		if len(some) < fewPatches {
+			continue
+		}
+		var jumps []float64
+		for _, p := range some {
+			jumps = append(jumps, p.step())
+		}
+		slices.Sort(jumps)
+		k.jumps[w] = stats.Quantile(jumps, 0.75)
+	}
 	k.work = k.work[:min(len(k.work), manyKinds)]
 	for _, w := range k.work {
 		k.some = append(k.some, thin(of[w], somePatches))
@@ -126,6 +141,7 @@ func (l *learner) look(k kinds) {
 			}
 		})
 	})
+	l.jumps = k.jumps
 	l.kinds = map[work]noise{}
 	for i, w := range k.work {
 		if known[i] {
@@ -202,8 +218,8 @@ func (p *patch) step() float64 {
 	}
 	lo, hi := math.Inf(1), math.Inf(-1)
 	mean := math.Inf(1) // s, of the finest readings
-	for i := range p.rows {
-		r := &p.rows[i]
+	for i := range p.readings {
+		r := &p.readings[i]
 		lo, hi = min(lo, r.value), max(hi, r.value)
 		mean = min(mean, r.window+2*p.chains[r.channel].tau)
 	}

@@ -24,6 +24,7 @@ type patch struct {
 	readings []reading
 	chains   [channels]chain
 	blind    [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
+	doubt    [channels]float64 // s, the same because a reading may be an update older
 
 	*cells   // while it is being solved
 	segments int
@@ -119,8 +120,10 @@ func (c chain) memory(window float64) float64 { return c.lag + window + 5*c.tau 
 
 // parameters of a channel that all of its readings share.
 const (
-	paramLag = iota
+	paramLate = iota
+	paramEarly
 	paramGain
+	paramWindow // by the other window that it may have
 	perChannel
 )
 
@@ -216,6 +219,15 @@ func (p *patch) drop(out func(reading) bool) {
 	if p.cells != nil {
 		p.rows = slices.DeleteFunc(p.rows, func(x row) bool { return out(x.reading) })
 	}
+}
+
+// unsure is by how much a channel may be later or earlier than thought, s, one
+// standard deviation.
+func (p *patch) unsure(c int) float64 {
+	if p.doubt[c] == 0 {
+		return p.blind[c]
+	}
+	return math.Hypot(p.blind[c], p.doubt[c])
 }
 
 // sec is a time in s after the patch's origin.
@@ -548,9 +560,10 @@ func (s *solver) settle(p *patch) {
 		}
 		// A channel that is later than thought by a second shows what the
 		// model would have shown a second before.
-		late := int(r.channel)*perChannel + paramLag
+		late := int(r.channel)*perChannel + paramLate
+		early := int(r.channel)*perChannel + paramEarly
 		gain := int(r.channel)*perChannel + paramGain
-		p.drift[late], p.drift[gain] = p.drifts[late*k:][:k], p.drifts[gain*k:][:k]
+		p.drift[late], p.drift[early], p.drift[gain] = p.drifts[late*k:][:k], p.drifts[early*k:][:k], p.drifts[gain*k:][:k]
 		for g := range k {
 			at := 0.0
 			for j, v := range z[g*n:][r.first:r.last] {
@@ -558,8 +571,81 @@ func (s *solver) settle(p *patch) {
 			}
 			at *= s.weights[i]
 			p.drift[late][g] += r.steep * at
+			p.drift[early][g] += r.steep * at
 			p.drift[gain][g] += r.value * at
 		}
+	}
+}
+
+// sway finds what it comes to if a channel of which that is known badly is later
+// or earlier than thought by one standard deviation: where that takes a reading over
+// an edge, the slope at the edge does not tell.
+func (s *solver) sway(p *patch, tracks []*track) {
+	k := p.segments
+	scale := p.scale
+	for c := range channels {
+		by := p.unsure(c)
+		late := p.drift[c*perChannel+paramLate]
+		if late == nil {
+			continue
+		}
+		if g := tracks[c].instead; g.odds > leastOdds {
+			other, was := p.drifts[(c*perChannel+paramWindow)*k:][:k], tracks[c].response.window
+			p.drift[c*perChannel+paramWindow] = other
+			s.set(p, c, g.window, (was-g.window)/2)
+			s.differ(p, other, 1)
+			s.set(p, c, was, (g.window-was)/2)
+		}
+		if by < leastSway {
+			continue
+		}
+		early := p.drift[c*perChannel+paramEarly]
+		for _, way := range []struct {
+			by    float64
+			drift []float64
+		}{{by, late}, {-by, early}} {
+			p.chains[c].lag += way.by
+			s.differ(p, way.drift, way.by)
+			p.chains[c].lag -= way.by
+		}
+		s.weigh(p)
+	}
+	p.scale = scale
+}
+
+const (
+	leastSway = 0.002 // s
+	leastOdds = 0.01
+)
+
+// set takes a channel's readings for means over a window, and as much later.
+func (s *solver) set(p *patch, c int, window, later float64) {
+	for i := range p.rows {
+		if int(p.rows[i].channel) == c {
+			p.rows[i].window = window
+		}
+	}
+	p.chains[c].lag += later
+	s.weigh(p)
+}
+
+// differ solves a patch that was changed, and writes by how much its segments'
+// energy is another, over by.
+func (s *solver) differ(p *patch, drift []float64, by float64) {
+	s.weigh(p)
+	if _, ok := s.solve(p, p.noise, false, false); !ok {
+		return
+	}
+	for g := range drift {
+		drift[g] = -p.joules[g]
+	}
+	for i, g := range p.segment {
+		if g >= 0 {
+			drift[g] += (p.ends[i+1] - p.ends[i]) * s.x[i]
+		}
+	}
+	for g := range drift {
+		drift[g] /= by
 	}
 }
 

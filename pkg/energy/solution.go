@@ -49,6 +49,7 @@ func (r *reconstruction) release(finish func(*share), end bool) {
 	for i, t := range r.tracks {
 		s.still[i] = *t
 		s.still[i].updates = nil
+		t.straddled = t.straddles
 	}
 	s.done, s.beside = make(chan struct{}), !end
 	go func() {
@@ -163,6 +164,7 @@ func (r *solution) end(s *solver, p *patch) {
 	if _, ok := s.solve(p, p.noise, false, false); ok {
 		p.scale *= more
 		s.settle(p)
+		s.sway(p, r.tracks)
 	} else {
 		p.failed = true
 	}
@@ -201,8 +203,8 @@ func (r *solution) align(some []*patch) (ok bool) {
 	var known [channels]float64 // 1/s², before
 	for c := range r.tracks {
 		for _, p := range some {
-			if p.blind[c] > 0 {
-				known[c] = 1 / (p.blind[c] * p.blind[c])
+			if by := p.unsure(c); by > 0 {
+				known[c] = 1 / (by * by)
 			}
 		}
 	}
@@ -254,6 +256,7 @@ func (r *solution) align(some []*patch) (ok bool) {
 func (r *solution) place() {
 	for _, p := range r.held {
 		for c, t := range r.tracks {
+			p.doubt[c] = t.doubt()
 			p.chains[c] = t.response.chain
 			p.chains[c].lag += t.shift
 			if t.aligned {
@@ -433,7 +436,9 @@ func (r *solution) give(p *patch) {
 	for _, e := range p.edges {
 		if !e.start {
 			e.share.done = true
-			e.share.blind = p.blind
+			for c := range channels {
+				e.share.blind[c] = p.unsure(c)
+			}
 			r.ended = append(r.ended, e.share)
 		}
 	}

@@ -18,8 +18,11 @@ type track struct {
 	response   response
 	updates    []update // in order of time
 	clock      ticker
-	late       int64 // readings out of order
-	low        int   // readings below record.FloorW in a row
+	varies     variety
+	straddles  float64 // share of the reads, a period apart or more, that found nothing new, lately
+	straddled  float64 // the most since the last batch
+	late       int64   // readings out of order
+	low        int     // readings below record.FloorW in a row
 	value      float64
 	read       bool
 	lastNS     int64 // of the last read
@@ -32,6 +35,7 @@ type track struct {
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
 	alien          string // why its readings are worth nothing
+	instead        guess  // of its window, where nothing was measured
 
 	busy    bool // an event is going on
 	work    blocks
@@ -92,6 +96,62 @@ func (b *blocks) variance() float64 {
 func (t *track) walk() float64 {
 	apart := 2 * t.workVar / blockOf // W², of two neighbours
 	return 1.5 * apart / (blockOf * t.spacing / 1e9)
+}
+
+// variety is by how much a channel's values differ from one to the next. Where
+// they hardly ever come near to each other, by their own least step, one that is
+// the same as that before is no new one.
+type variety struct {
+	steps [64]float64 // W, the latest that are not 0
+	n     int
+	plain bool
+}
+
+func (v *variety) add(step float64) {
+	if step == 0 {
+		return
+	}
+	v.steps[v.n%len(v.steps)] = math.Abs(step)
+	if v.n++; v.n%len(v.steps) != 0 {
+		return
+	}
+	least, near := slices.Min(v.steps[:]), 0
+	for _, s := range v.steps {
+		if s < 4.5*least {
+			near++
+		}
+	}
+	// Of what has no least step, one of 64 is the least, and some four are within
+	// 4.5 of it.
+	v.plain = near <= 12
+}
+
+// straddle notes a read so long after the one before. Where reads come as often
+// as updates, and about when those are made, one is seen twice and the next not at
+// all: when a value was made is known to an update and no better.
+func (t *track) straddle(ns int64, same bool) {
+	if float64(ns) < 0.95*t.response.update*1e9 {
+		return
+	}
+	now := 0.0
+	if same {
+		now = 1
+	}
+	t.straddles += (now - t.straddles) / 256
+	t.straddled = max(t.straddled, t.straddles)
+}
+
+// doubt is by how much a reading's time may be off because it is not known which
+// update it shows, s, one standard deviation. Of the counter the next tick has what
+// was missed.
+func (t *track) doubt() float64 {
+	if t.straddled < 0.008 { // a few reads that come late do the same
+		return 0
+	}
+	if t.counts {
+		return 0.7 * t.response.update
+	}
+	return t.response.update
 }
 
 // update is a new value of a channel.
@@ -172,7 +232,7 @@ const lowReads = 10
 
 // learn takes over what was found of the channel.
 func (t *track) learn(from *track) {
-	t.response.window = from.response.window
+	t.response.window, t.instead = from.response.window, from.instead
 	t.shift, t.shiftSE, t.aligned, t.alien = from.shift, from.shiftSE, from.aligned, from.alien
 }
 
@@ -203,6 +263,8 @@ func (t *track) at(ns int64, w float64) {
 	}
 	t.polled += (float64(ns-prev)/1e9 - t.polled) / 16
 	made, off, fresh := t.clock.look(prev, ns, w != t.value)
+	t.varies.add(w - t.value)
+	t.straddle(ns-prev, w == t.value && t.varies.plain)
 	t.lastNS, t.value = ns, w
 	if fresh {
 		t.push(made, t.response.window, w, off)
@@ -247,6 +309,7 @@ func (t *track) count(before, ns, mJ int64) {
 	since, was := t.lastBefore, t.lastMJ
 	t.lastNS, t.lastMJ, t.lastBefore = ns, mJ, before
 	made, off, fresh := t.clock.look(since, ns, mJ != was)
+	t.straddle(before-since, mJ == was)
 	if !fresh || mJ == was {
 		return
 	}
@@ -262,6 +325,11 @@ func (t *track) count(before, ns, mJ int64) {
 	dt := float64(made-t.updates[n-1].ns) / 1e9
 	if dt <= 0 {
 		return
+	}
+	// Between two updates there are so many periods, whatever the times of reads
+	// leave open of when they were.
+	if whole := math.Round(dt/t.response.update) * t.response.update; math.Abs(dt-whole) < 0.05*t.response.update {
+		dt = whole
 	}
 	t.push(made, dt, float64(mJ-was)/1e3/dt, off)
 }
@@ -290,6 +358,9 @@ func (t *track) push(ns int64, window, w, off float64) {
 		held := w
 		if dt > 1.75*t.response.update && !t.counts && l.count > 0 {
 			held = (w + l.value) / 2
+		}
+		if t.counts {
+			dt = window
 		}
 		u.joules, u.holes, u.count, u.breaks = l.joules.add(held*dt), l.holes, l.count+1, l.breaks
 		if blind := dt - max(window, min(dt, t.response.update)*t.response.coverage); blind > 0 {

@@ -68,18 +68,22 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 			continue
 		}
 		e.joules += s.joules
-		e.variance += s.variance*plugIn + s.edges()
+		e.variance += s.variance*plugIn + s.edges() + s.unseen(b.power.tracks)
 		own += s.own * s.joules
 		e.alone += max(s.alone, s.variance)
 		e.seen += s.seen / float64(len(p.boards))
 		e.readings += s.readings
 		e.with = max(e.with, s.with)
 		for c, t := range b.power.tracks {
-			late := s.drift[c*perChannel+paramLag] * s.blind[c]
-			e.shared += late * late
+			late := math.Hypot(s.drift[c*perChannel+paramLate], s.drift[c*perChannel+paramEarly]) / math.Sqrt2 * s.blind[c]
+			other := s.drift[c*perChannel+paramWindow]
+			e.shared += late*late + t.instead.odds*other*other
 			e.used[c] = e.used[c] || s.drift[c*perChannel+paramGain] != 0
 			if !t.response.told && !t.aligned {
 				e.untold += late * late
+			}
+			if !t.response.told {
+				e.untold += t.instead.odds * other * other
 			}
 		}
 	}
@@ -91,6 +95,48 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 		e.own = own / e.joules
 	}
 	return e
+}
+
+// unseen is the variance for steps of the work that come round so nearly in time
+// with a sensor that sees a part of the time that its readings all show the same
+// part of a step, J². Power is taken to change as a square wave does, by a quarter
+// up and down.
+func (s *share) unseen(tracks []*track) float64 {
+	event := &s.event.event
+	d, n := event.Duration(), float64(event.OutputTokens.Or(0))
+	var only *track
+	for c, t := range tracks {
+		if s.drift[c*perChannel+paramGain] == 0 {
+			continue
+		}
+		if only != nil || t.response.seen() > 0.8 {
+			return 0
+		}
+		only = t
+	}
+	if only == nil || n < 2 || d <= 0 {
+		return 0
+	}
+	r := only.response
+	m := math.Max(1, d/r.update)
+	const some = 8 // lengths that a step may have, for the last need not be whole
+	variance := 0.0
+	for i := range some {
+		step := d / (n + (float64(i)+0.5)/some)
+		for q := 1.0; q <= 7; q += 2 { // the wave's harmonics
+			turn := math.Pi * q * r.update / step
+			together := 1.0 // the mean of the harmonic over the readings, squared
+			if sin := math.Sin(turn); math.Abs(sin) > 1e-6 {
+				together = math.Pow(math.Sin(m*turn)/(m*sin), 2)
+			}
+			width := math.Pi * q * r.window / step
+			shown := math.Sin(width) / width / math.Hypot(1, 2*math.Pi*q*r.tau/step)
+			high := 4 / math.Pi * 0.25 / q * shown
+			// What readings scatter by shows in them.
+			variance += high * high / 2 * math.Max(0, math.Min(1, together)-1/m) / some
+		}
+	}
+	return variance * s.joules * s.joules
 }
 
 // edges is the variance for the stamps of the event's ends, J².

@@ -1,0 +1,201 @@
+package energy
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"joulepipe/pkg/record"
+)
+
+// TestStraddle: a channel that is read as often as it is updated may be read
+// just before and just after an update in turn, and then which one a reading
+// shows is in doubt.
+func TestStraddle(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		early, late int64 // of each fifth read, and of the others, ns after an update
+		step        float64
+		doubt       bool
+	}{
+		"far from updates":     {30 * ms, 30 * ms, 0.001, false},
+		"about updates":        {-ms, ms, 0.001, true},
+		"values hardly change": {30 * ms, 30 * ms, 1, false},
+	} {
+		rng := rand.New(rand.NewPCG(1, 30))
+		r := builtin(Instant)
+		r.update = 0.1
+		track := newTrack(Instant, r)
+		watts := make([]float64, 500)
+		for i := range watts {
+			watts[i] = math.Round((60+0.3*rng.NormFloat64())/c.step) * c.step
+		}
+		for k := int64(1); k < 400; k++ {
+			ns := 100*k*ms + c.late
+			if k%5 == 0 {
+				ns = 100*k*ms + c.early
+			}
+			track.at(ns, watts[ns/(100*ms)])
+		}
+		if doubt := track.doubt() > 0; doubt != c.doubt {
+			t.Errorf("%s: in doubt: %v (%.3f of the reads)", name, doubt, track.straddled)
+		}
+	}
+}
+
+// TestEdgeInAGap: readings are missing about the ends of events. What goes on
+// before the gap goes on until the event's end, not the gap's beginning.
+func TestEdgeInAGap(t *testing.T) {
+	t.Parallel()
+	events, power, until := bursts(12, "decode", 1500*ms, 1200*ms, 300)
+	var trace []record.Record
+	for _, r := range worked(17, power, until, 1, nil) {
+		p, keep := r.(*record.Power)
+		for i, e := range events {
+			e := e.(*record.Event)
+			keep = keep && (i%2 == 0 || p.TimeNS < e.EndNS-400*ms || p.TimeNS > e.EndNS+300*ms)
+		}
+		if keep {
+			trace = append(trace, r)
+		}
+	}
+	got, _ := run(t, Options{Sensors: board20()}, trace, events)
+	for i := range events {
+		e := got[fmt.Sprint("decode", i)]
+		j, ok := e.Energy.Joules.Get()
+		if off := math.Abs(j - 450); !ok || off > 2*e.Energy.CI95J.V || off > 0.1*450 {
+			t.Errorf("%s: %v ± %v J, want 450", e.ID, e.Energy.Joules, e.Energy.CI95J)
+		}
+	}
+}
+
+// TestTicksAreWholePeriods: as reads tell more and more closely when the counter
+// moves, its ticks do not become longer or shorter.
+func TestTicksAreWholePeriods(t *testing.T) {
+	t.Parallel()
+	track := newTrack(Counter, builtin(Counter))
+	for k := int64(1); k < 300; k++ {
+		ns := 100*k*ms + 95*ms - 3*k*ms/10
+		track.count(ns-ms, ns, 6000*(ns/(100*ms)))
+	}
+	moved := false
+	for i, u := range track.updates[1:] {
+		if math.Abs(u.value-60) > 1e-9 || math.Abs(u.joules.minus(track.updates[i].joules)-6*math.Round(u.window*10)) > 1e-9 {
+			t.Errorf("tick %d: %.6f W over %.6f s, want 60", i, u.value, u.window)
+		}
+		moved = moved || (u.ns-track.updates[i].ns)%(100*ms) != 0
+	}
+	if !moved {
+		t.Error("no tick was found to be elsewhere: nothing was tested")
+	}
+}
+
+// TestInTime is the variance for steps that a sensor always sees the same part of.
+func TestInTime(t *testing.T) {
+	t.Parallel()
+	r := builtin(Instant)
+	r.window, r.update, r.coverage = 0.025, 0.1, 0.25
+	sees := r
+	sees.coverage = 1
+	of := func(seconds float64, tokens int64, r response) float64 {
+		e := record.Event{EndNS: int64(seconds * 1e9), OutputTokens: record.Some(tokens)}
+		s := &share{event: &pending{event: e}, joules: 100}
+		s.drift[2*perChannel+paramGain] = 1
+		tracks := []*track{newTrack(Driver, builtin(Driver)), newTrack(Counter, builtin(Counter)), newTrack(Instant, r), newTrack(Average, builtin(Average))}
+		return math.Sqrt(s.unseen(tracks))
+	}
+	if sd := of(4, 79, r); sd < 3 || sd > 8 { // steps of 50 ms
+		t.Errorf("two steps to an update: %.2f %% of the energy, want some 5", sd)
+	}
+	if sd := of(4, 93, r); sd > 1 { // of 43 ms
+		t.Errorf("steps that readings go through: %.2f %% of the energy", sd)
+	}
+	if sd := of(4, 79, sees); sd != 0 {
+		t.Errorf("a sensor that sees all of the time: %.2f %% of the energy", sd)
+	}
+	if sd := of(4, 1, r); sd != 0 {
+		t.Errorf("one token: %.2f %% of the energy", sd)
+	}
+}
+
+// TestAnotherWindow is how likely it is that a channel has another window than
+// the one that was taken.
+func TestAnotherWindow(t *testing.T) {
+	t.Parallel()
+	tried := []trial{{0.025, 900}, {0.060, 900}, {0.1, 1100}}
+	if g := another(tried, 0.060, 900); g.window != 0.025 || math.Abs(g.odds-0.5) > 1e-9 {
+		t.Errorf("as likely as the one taken: %+v", g)
+	}
+	if g := another(tried[1:], 0.060, 900); g.odds > 1e-4 {
+		t.Errorf("far less likely: %+v", g)
+	}
+}
+
+// TestJumpsOfAKind: a burst that no reading shows may be as large as others are.
+func TestJumpsOfAKind(t *testing.T) {
+	t.Parallel()
+	s := &share{event: &pending{event: record.Event{Phase: "burst"}}}
+	var held []*patch
+	for i := range 10 {
+		p := &patch{edges: []edge{{int64(i), s, true}}}
+		for k := range 4 {
+			w := 60.0
+			if i > 0 && k == 2 {
+				w = 400
+			}
+			p.readings = append(p.readings, reading{at: float64(k), window: 0.02, value: w})
+		}
+		held = append(held, p)
+	}
+	l := learner{jumps: kindsOf(held).jumps}
+	held[0].noise.jump = held[0].step()
+	if own, kind := held[0].step(), l.noise(held[0]).jump; own > 30 || kind < 600 {
+		t.Errorf("own readings say %.0f W, its kind %.0f, want some 20 and some 700", own, kind)
+	}
+}
+
+// TestSway: a reading that is wholly after a burst says that the burst may have
+// been anything, and by its slope there nothing of its being late; were it a little
+// earlier it would say that the burst was none.
+func TestSway(t *testing.T) {
+	t.Parallel()
+	s := &share{event: &pending{event: record.Event{EndNS: 30 * ms, Phase: "burst"}}}
+	p := &patch{
+		cells: &cells{}, lo: -200 * ms, from: -150 * ms, until: 150 * ms, hi: 200 * ms, fine: 5e6,
+		cuts: []int64{0, 30 * ms}, edges: []edge{{0, s, true}, {30 * ms, s, false}}, noise: prior,
+	}
+	p.noise.jump = 400
+	p.blind[2] = 0.010
+	for _, at := range []float64{-0.115, -0.015, 0.0565, 0.1565} {
+		p.readings = append(p.readings, reading{at: at, window: 0.025, value: 60, channel: 2})
+	}
+	var tracks []*track
+	for _, name := range trackNames {
+		tracks = append(tracks, newTrack(name, builtin(name)))
+	}
+	var solve solver
+	solve.lay(p)
+	solve.weigh(p)
+	if _, ok := solve.solve(p, p.noise, true, false); !ok {
+		t.Fatal("no solution")
+	}
+	solve.settle(p)
+	before := append([]float64(nil), p.joules...)
+	slope := p.drift[2*perChannel+paramLate][1]
+	p.readings[2].value = 80 // as one that reaches 1.5 ms into a burst of some 400 W would be
+	for i := range p.rows {
+		p.rows[i].value = p.readings[i].value
+	}
+	solve.solve(p, p.noise, true, false)
+	solve.settle(p)
+	slope = max(math.Abs(slope), math.Abs(p.drift[2*perChannel+paramLate][1]))
+	solve.sway(p, tracks)
+	late, early := p.drift[2*perChannel+paramLate][1], p.drift[2*perChannel+paramEarly][1]
+	if most := max(math.Abs(late), math.Abs(early)); most < 2*slope || most*0.010 < 0.05 {
+		t.Errorf("%.3f J late and %.3f J early of %.3f J, by its slope %.3f J", late*0.010, early*0.010, before[1], slope*0.010)
+	}
+	if was := p.chains[2].lag; was != 0 {
+		t.Errorf("the channel is left %.4f s later", was)
+	}
+}
