@@ -184,6 +184,14 @@ static void refresh(void) {
     free(text);
 }
 
+// clock_named is the clock that a line of that key names.
+static clockid_t clock_named(const char *clock, const char *key) {
+    if (!strcmp(clock, "boottime")) return CLOCK_BOOTTIME;
+    if (!strcmp(clock, "monotonic")) return CLOCK_MONOTONIC;
+    if (strcmp(clock, "realtime")) die("%s: no clock %s", key, clock);
+    return CLOCK_REALTIME;
+}
+
 // find is the last line that holds now.
 static struct line *find(const char *key, const char *name, int gpu) {
     double t = -1;
@@ -510,13 +518,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t
     struct line *l = find("samples", NULL, gpu);
     if (sscanf(l->text, "%15s %lf %d", clock, &spacing_ms, &keep) != 3 || spacing_ms <= 0 || keep < 0)
         die("samples: want clock, spacing and count, not: %s", l->text);
-    clockid_t id = CLOCK_REALTIME;
-    if (!strcmp(clock, "boottime"))
-        id = CLOCK_BOOTTIME;
-    else if (!strcmp(clock, "monotonic"))
-        id = CLOCK_MONOTONIC;
-    else if (strcmp(clock, "realtime"))
-        die("samples: no clock %s", clock);
+    clockid_t id = clock_named(clock, "samples");
     if (type != NVML_TOTAL_POWER_SAMPLES) return leave(NVML_ERROR_NOT_SUPPORTED);
     if (!count) return leave(NVML_ERROR_INVALID_ARGUMENT);
     *value_type = NVML_VALUE_TYPE_UNSIGNED_INT;
@@ -583,13 +585,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlPro
     struct line *l = find("processes", NULL, gpu), *shift = find("processes_shift_s", NULL, gpu);
     if (sscanf(l->text, "%15s %lf", clock, &spacing_ms) != 2 || spacing_ms <= 0)
         die("processes: want clock and spacing, not: %s", l->text);
-    clockid_t id = CLOCK_REALTIME;
-    if (!strcmp(clock, "boottime"))
-        id = CLOCK_BOOTTIME;
-    else if (!strcmp(clock, "monotonic"))
-        id = CLOCK_MONOTONIC;
-    else if (strcmp(clock, "realtime"))
-        die("processes: no clock %s", clock);
+    clockid_t id = clock_named(clock, "processes");
     if (!count) return leave(NVML_ERROR_INVALID_ARGUMENT);
     double step_us = spacing_ms * 1e3, now_us = (seconds(id) + (shift ? number(shift, 0) : 0)) * 1e6;
     unsigned long long stamp = (unsigned long long)((long long)(now_us / step_us) * step_us);
