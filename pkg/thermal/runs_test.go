@@ -145,12 +145,13 @@ func (r run) at(t float64) float64 {
 
 // How many runs there are, where it is not the few that there are by default:
 //
-//	go test ./pkg/thermal -timeout 0 -run RandomRuns -v -args -runs 500
+//	go test ./pkg/thermal -timeout 0 -run RandomRuns -v -args -runs 500 -others
 //
 // and the seed of the first, for others than these.
 var (
 	howMany = flag.Int("runs", 0, "random runs")
 	seed0   = flag.Uint64("seed", 0, "of the first random run")
+	others  = flag.Bool("others", false, "also with fans that no figure is of")
 )
 
 // runs is how many there are, and how often they are judged: as often as by
@@ -258,7 +259,7 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 		nature bool
 	}
 	settings := []setting{{0, false}, {1, false}, {0, true}, {1, true}}
-	if *howMany > 0 {
+	if *others {
 		settings = append(settings, setting{2, false}, setting{3, false}, setting{4, false}, setting{2, true}, setting{3, true}, setting{4, true})
 	}
 	mix := &coverage{}
@@ -284,14 +285,17 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 		if x.nature && x.fan < 2 {
 			mix.add(c)
 		}
-		least, late := 95, 97
+		least, late, early := 95, 97, 90
 		switch {
 		case x.fan > 1:
-			least, late = 85, 0
+			least, late, early = 85, 0, 0
 		case x.nature:
-			least, late = 92, 92
+			least = 93
 		}
-		if 100*c.held < least*c.made || 100*c.heldShown < late*c.shown || x.fan < 2 && 100*c.early < 88*c.first {
+		if *howMany == 0 { // a share of few
+			least, late = least-3, late-3
+		}
+		if 100*c.held < least*c.made || 100*c.heldShown < late*c.shown || 100*c.early < early*c.first {
 			t.Errorf("fans %s: %d of %d held, %d of %d of those that could know of a change, %d of %d first ones", name, c.held, c.made, c.heldShown, c.shown, c.early, c.first)
 		}
 		if x.fan < 2 && c.first < n*9/10 {
@@ -353,7 +357,6 @@ func (c *coverage) soak(t *testing.T, r run, seed uint64, every time.Duration) {
 		goal := r.goal(step.DurationS)
 		ok := step.PredictedLowC.V <= goal && goal <= step.PredictedHighC.V
 		c.made++
-		debug(seed, r, step.DurationS, step.PredictedLowC.V, step.PredictedC.V, step.PredictedHighC.V, goal, step.TauS.OK)
 		c.width += step.PredictedHighC.V - step.PredictedLowC.V
 		if ok {
 			c.held++
