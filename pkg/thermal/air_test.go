@@ -77,6 +77,7 @@ func TestSlowStage(t *testing.T) {
 		holdsLimit bool
 	}{
 		{"young", 1, 0, 1, 45, 2.2, 5, true},
+		{"young, falling", -1, 0, 1, 45, 2.2, 5, true},
 		{"old", 1, 0, 1, 900, 0.5, 2.1, true},
 		{"shows", 1, 3, 200, 240, 1, 4.5, true},
 		{"shows, falling", -1, 3, 200, 240, 1, 4.5, true},
