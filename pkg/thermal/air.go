@@ -141,11 +141,16 @@ func (s *standing) widen(p *heating, quantum float64) *forecast {
 	rise := max(math.Abs(p.rise), math.Abs(s.rise))
 	var shift, down, up, air float64
 	if s.minutes*60 > over*p.tauS {
-		// What the curve moves by is no other stage's.
+		// What the curve moves by is no other stage's. Where it begins within the
+		// span, what was before says nothing.
 		span := s.span * 60 / p.tauS
-		moved := s.last - s.before - p.remaining*(math.Exp(span*3/4)-math.Exp(span/4))
+		curve := p.remaining * (math.Exp(span*3/4) - math.Exp(span/4))
 		air = s.wander(airC)
-		shift, down, up = s.slow(rise, moved, math.Hypot(0.3*quantum, air/2))
+		sd := math.Hypot(0.3*quantum, air/2)
+		if !(math.Abs(curve) <= math.Abs(p.rise)) {
+			curve, sd = 0, math.Inf(1)
+		}
+		shift, down, up = s.slow(rise, s.last-s.before-curve, sd)
 	} else {
 		// Where a part of the rise has been seen, air is taken for some of that.
 		air = airC

@@ -161,7 +161,7 @@ func runs() (n int, every time.Duration) {
 	if *howMany > 0 {
 		return *howMany, thermal.DefaultOptions().Every
 	}
-	return 36, 5 * time.Second
+	return 24, 5 * time.Second
 }
 
 // A verdict is wrong when it is given while the true temperature still moves by
@@ -266,7 +266,7 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 	for _, x := range settings {
 		n, every := runs()
 		if *howMany == 0 {
-			n, every = 16, 60*time.Second
+			n, every = 12, 60*time.Second
 		}
 		c := &coverage{}
 		for seed := range uint64(n) {
