@@ -34,9 +34,14 @@ where the trace or the time ends first, seed decides. The last record has all fo
 
 Records foretell the temperature of equilibrium, with a 95 % interval, as soon
 as the rise bounds it, for time constants up to 10 minutes. The interval has
-room for fans that have changed their speed where no reading shows it yet. What
-readings are rounded to is found from them. Throttling is what the driver's mask says; where
-there is none, a clock or a throughput that fell by a tenth at high utilisation.
+room for what no reading shows yet: fans that have changed their speed, a slow
+stage of the cooler, air that wanders. Once a fast rise is over, and the
+temperature is of no exponential, it is foretold to stay about where it has been
+in the last minutes, until it moves by more than air does; then, and during a
+rise without a foreseeable end, nothing is foretold. It is about the minutes that
+follow, not about what fans or air do later. What readings are rounded to is
+found from them. Throttling is what the driver's mask says; where there is none,
+a clock or a throughput that fell by a tenth at high utilisation.
 The trip is at --trip, or --limit-margin below a board's own limit if that is
 less; the temperature to resume at moves with it.
 

@@ -228,8 +228,8 @@ type Soak struct {
 	PredictedC      Opt[float64]    `json:"predicted_equilibrium_c,omitzero"`
 	PredictedLowC   Opt[float64]    `json:"predicted_equilibrium_low_c,omitzero"` // ends of its 95 % interval
 	PredictedHighC  Opt[float64]    `json:"predicted_equilibrium_high_c,omitzero"`
-	TauS            Opt[float64]    `json:"tau_s,omitzero"`              // time constant of the rise, seconds
-	RemainingC      Opt[float64]    `json:"remaining_rise_c,omitzero"`   // from now to PredictedC
+	TauS            Opt[float64]    `json:"tau_s,omitzero"`              // time constant of the exponential that suits the readings, seconds
+	RemainingC      Opt[float64]    `json:"remaining_rise_c,omitzero"`   // of that exponential, from now
 	QuantumC        Opt[float64]    `json:"temp_quantum_c,omitzero"`     // what the readings are rounded to
 	Crossings       Opt[int64]      `json:"crossings,omitzero"`          // times that the window's readings reached a further quantum
 	CrossingCPerMin Opt[float64]    `json:"crossing_c_per_min,omitzero"` // slope by these times

@@ -52,6 +52,7 @@ func (f *fit) unseen(h *heating) *heating {
 	all := append(slices.Clip(h.within), f.changed(h)...)
 	none, total := weight(h.within), weight(all)
 	p := *h
+	p.within = all
 	p.low, p.high = quantile(all, 0.025*total), quantile(all, 0.975*total)
 	if none < total/2 || p.limit < p.low || p.limit > p.high {
 		p.limit = quantile(all, total/2)

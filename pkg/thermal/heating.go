@@ -326,24 +326,29 @@ func (f *fit) bring(c *curve) {
 // gradient and second derivatives by limit and rise.
 func (f *fit) weigh(c *curve) (g [2]float64, h [3]float64) {
 	loss, pulled := 0.0, 0.0
+	var g0, g1, h0, h1, h2 float64
 	limit, rise, half := c.limit, c.rise, f.half
 	y := f.y[:len(c.decay)]
 	for i, d := range c.decay {
 		r := y[i] - limit - rise*d
 		pulled += r * r
 		first, second := pull*r, pull
-		if math.Abs(r) > half {
-			e := r - math.Copysign(half, r)
+		if e := r - half; e > 0 {
+			loss += e * e
+			first += e
+			second++
+		} else if e := r + half; e < 0 {
 			loss += e * e
 			first += e
 			second++
 		}
-		g[0] -= first
-		g[1] -= first * d
-		h[0] += second
-		h[1] += second * d
-		h[2] += second * d * d
+		g0 -= first
+		g1 -= first * d
+		h0 += second
+		h1 += second * d
+		h2 += second * d * d
 	}
+	g, h = [2]float64{g0, g1}, [3]float64{h0, h1, h2}
 	c.loss, c.goal = loss/2, (loss+pull*pulled)/2
 	return g, h
 }

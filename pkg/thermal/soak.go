@@ -178,7 +178,10 @@ type gpu struct {
 	verdict              verdict
 	steepest             record.Opt[float64]
 	belowNS              record.Opt[int64] // since when every full window was below the threshold
-	heating              *heating          // nil: nothing can be foretold
+	heating              *heating          // nil: the readings are of no exponential
+	whole                history           // since the load began, whatever the fans did
+	began                float64           // °C
+	forecast             *forecast         // nil: nothing can be foretold
 	predictNS            int64             // next prediction
 }
 
@@ -221,8 +224,10 @@ func (s *Soak) Observe(r *record.Sample) *record.Soak {
 	case !g.seen:
 		g.seen, g.first, g.hottest, g.stepNS = true, c, c, r.TimeNS
 		g.restart(r.TimeNS)
+		g.began = c
 	case s.stale(g, r.TimeNS):
 		g.restart(r.TimeNS)
+		g.began = c
 	}
 	g.readNS, g.last, g.hottest = r.TimeNS, c, max(g.hottest, c)
 	if g.memory = r.MemTempC; g.memory.OK {
@@ -233,6 +238,7 @@ func (s *Soak) Observe(r *record.Sample) *record.Soak {
 	g.hysteresis.observe(r, g.grid.quantum())
 	g.crossings.add(r.TimeNS, c, g.grid.quantum(), int64(s.o.Window))
 	g.history.add(r.TimeNS, c)
+	g.whole.add(r.TimeNS, c)
 	g.window.add(r.TimeNS, c, power(r))
 
 	s.trip(r.GPU, g, c)
@@ -294,9 +300,11 @@ func (g *gpu) restart(ns int64) {
 	g.window.clear(ns)
 	g.crossings.clear()
 	g.history.clear(ns)
+	g.whole.clear(ns)
+	g.began = g.last
 	g.belowNS = record.Opt[int64]{}
 	g.verdict = verdict{}
-	g.heating, g.predictNS = nil, ns
+	g.heating, g.forecast, g.predictNS = nil, nil, ns
 }
 
 // predict brings the prediction up to date. It costs more than a slope, and is
@@ -307,6 +315,7 @@ func (g *gpu) predict(ns int64, window time.Duration) {
 	if g.heating, turned = predict(&g.history, &g.window, g.grid.quantum()); turned {
 		g.history.clear(ns)
 	}
+	g.forecast = foretell(g.heating, &g.whole, g.began, g.grid.quantum())
 }
 
 // trip keeps the latch: the load comes off when a GPU is too hot, and on again
@@ -549,8 +558,10 @@ func (s *Soak) record(index int, g *gpu, state string) *record.Soak {
 		r.Crossings = record.Some(int64(len(g.crossings.at)))
 		r.CrossingCPerMin, r.CrossingCI95 = record.Some(perMin), record.Some(ci)
 	}
+	if f := g.forecast; f != nil {
+		r.PredictedC, r.PredictedLowC, r.PredictedHighC = record.Some(f.at), record.Some(f.low), record.Some(f.high)
+	}
 	if h := g.heating; h != nil {
-		r.PredictedC, r.PredictedLowC, r.PredictedHighC = record.Some(h.limit), record.Some(h.low), record.Some(h.high)
 		r.TauS, r.RemainingC = record.Some(h.tauS), record.Some(h.remaining)
 	}
 	return r

@@ -521,6 +521,28 @@ func BenchmarkObserve(b *testing.B) {
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
 }
 
+// A prediction is made in between two samples of a live trace.
+func BenchmarkPrediction(b *testing.B) {
+	for name, curve := range map[string]func(float64) float64{"settled": heating(40, 70, 60), "slow": heating(40, 70, 300)} {
+		b.Run(name, func(b *testing.B) {
+			o := thermal.DefaultOptions()
+			o.Slope = 1e-9 // to the end
+			s, err := thermal.New(o)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, r := range (sensor{noise: 0.2, true: curve}).samples(0, 1200) {
+				s.Observe(r)
+			}
+			for b.Loop() {
+				if !s.Finish()[0].PredictedC.OK {
+					b.Fatal("no prediction")
+				}
+			}
+		})
+	}
+}
+
 // A soak that is being watched: the caller acts on Tripped and Over.
 func ExampleSoak() {
 	s, err := thermal.New(thermal.DefaultOptions())
