@@ -54,8 +54,12 @@ setup: ## what the tests need besides Go: python3, git, g++, chromium and, by np
 test: setup ## all tests
 	$(GO) test ./...
 
-race: setup ## the tests under the race detector, without statistics over many runs
-	CGO_ENABLED=1 $(GO) test -race -short ./...
+# What starts goroutines (test/layering looks whether all of it is here), or is called
+# by several. The rest computes on one.
+CONCURRENT := cmd/nvattrib cmd/nvload cmd/nvpoll cmd/nvsoak pkg/cli pkg/clock pkg/cuda pkg/cuda/wave pkg/energy \
+  pkg/gpu/nvml pkg/gpu/replay pkg/gpu/sim pkg/load pkg/poll pkg/sched pkg/stream pkg/transformer
+race: setup ## the tests of what is concurrent under the race detector, without statistics over many runs
+	CGO_ENABLED=1 $(GO) test -race -short $(CONCURRENT:%=./%)
 
 # What docs/validation/coverage.md has: half an hour on two processors.
 RUNS ?= 1000

@@ -18,6 +18,9 @@ import (
 // The load of the test does what it is for: the sensors of a simulated board
 // come out as they were made.
 func TestResponseTellsTheSensors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("arithmetic on one thread")
+	}
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "gpu.sim")
 	l, err := sim.OpenLoad(file, sim.Setup{Profile: "h200", OriginNS: 1e9, GPUs: 1})

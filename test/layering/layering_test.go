@@ -9,6 +9,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -233,4 +234,52 @@ func touched(file *ast.File) (found []string) {
 		return true
 	})
 	return found
+}
+
+// TestRaceDetector has every package that starts goroutines among those that make
+// race tests under the race detector.
+func TestRaceDetector(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(makefile), "CONCURRENT := ")
+	line, _, _ := strings.Cut(strings.ReplaceAll(after, "\\\n", " "), "\n")
+	tested := strings.Fields(line)
+	if len(tested) < 10 {
+		t.Fatalf("CONCURRENT is %q", tested)
+	}
+	for _, p := range list(t) {
+		name := strings.TrimPrefix(p.ImportPath, "joulepipe/")
+		if at := goroutine(t, p); at != "" && !slices.Contains(tested, name) {
+			t.Errorf("%s starts a goroutine, and is not in the Makefile's CONCURRENT", at)
+		}
+	}
+	if name := "pkg/poll"; !slices.ContainsFunc(list(t), func(p listed) bool { return strings.HasSuffix(p.ImportPath, name) && goroutine(t, p) != "" }) {
+		t.Errorf("no goroutine is seen in %s", name)
+	}
+}
+
+// goroutine is where a package starts one, by a go statement or a method Go.
+func goroutine(t *testing.T, p listed) (at string) {
+	t.Helper()
+	set := token.NewFileSet()
+	for _, file := range slices.Concat(p.GoFiles, p.CgoFiles) {
+		f, err := parser.ParseFile(set, filepath.Join(p.Dir, file), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				at = set.Position(n.Pos()).String()
+			case *ast.CallExpr:
+				if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Go" {
+					at = set.Position(n.Pos()).String()
+				}
+			}
+			return true
+		})
+	}
+	return at
 }
