@@ -138,6 +138,18 @@ func (b *board) current() (*handle, nv.Return) {
 	return nil, lost
 }
 
+// reach is the handle to make that call with, or why it cannot be made.
+func (b *board) reach(c *call) (*handle, error) {
+	if !c.live() {
+		return nil, name(c.ret)
+	}
+	h, lost := b.current()
+	if h == nil {
+		return nil, name(lost)
+	}
+	return h, nil
+}
+
 // search looks for the GPU in a goroutine of its own, since NVML may take
 // seconds to attach a GPU, which the grid of the others cannot wait for.
 func (b *board) search() {

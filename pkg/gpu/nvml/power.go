@@ -55,12 +55,9 @@ const (
 func (b *board) ReadPower(batch *gpu.PowerBatch) error {
 	p := &b.power
 	batch.Clock = p.clock
-	if !p.call.live() {
-		return name(p.call.ret)
-	}
-	h, lost := b.current()
-	if h == nil {
-		return name(lost)
+	h, err := b.reach(&p.call)
+	if err != nil {
+		return err
 	}
 	typ, samples, ret := h.GetSamples(nv.TOTAL_POWER_SAMPLES, p.since(b.clocks()))
 	if ret == nv.ERROR_NOT_FOUND {

@@ -48,12 +48,9 @@ func newProcesses(d *Device) processes {
 func (b *board) ReadProcesses(batch *gpu.ProcessBatch) error {
 	p := &b.process
 	batch.Clock = p.clock
-	if !p.call.live() {
-		return name(p.call.ret)
-	}
-	h, lost := b.current()
-	if h == nil {
-		return name(lost)
+	h, err := b.reach(&p.call)
+	if err != nil {
+		return err
 	}
 	samples, ret := utilization(h, p.since(b.clocks()))
 	if ret == nv.ERROR_NOT_FOUND {
