@@ -183,12 +183,9 @@ func onCUDA(c *cli.Context, do func(*board, *cuda.Context) error) (err error) {
 	if err != nil {
 		return err
 	}
-	hangs := func(err error) bool { // then the end of the process gives everything back
-		stalled := (*load.StallError)(nil)
-		return errors.As(err, &stalled)
-	}
+	// Of a GPU that hangs the end of the process gives everything back.
 	defer func() {
-		if !hangs(err) {
+		if !load.Hangs(err) {
 			err = errors.Join(err, b.Close())
 		}
 	}()
@@ -200,7 +197,7 @@ func onCUDA(c *cli.Context, do func(*board, *cuda.Context) error) (err error) {
 		return err
 	}
 	defer func() {
-		if !hangs(err) {
+		if !load.Hangs(err) {
 			err = errors.Join(err, on.Close())
 		}
 	}()

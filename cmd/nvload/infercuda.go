@@ -26,8 +26,8 @@ func serve(c *cli.Context, f load.Infer, b *board, on *cuda.Context) (err error)
 	engine := load.Engine{GPUs: []int{b.Index}, Stall: stall}
 	closing := func() error { return nil }
 	defer func() {
-		if stalled := (*load.StallError)(nil); errors.As(err, &stalled) {
-			err = cli.WithHint(err, "the driver's log (dmesg) may say why; --stall waits longer")
+		if load.Hangs(err) {
+			err = cli.WithHint(err, hangsHint)
 		} else {
 			err = errors.Join(err, closing())
 		}

@@ -57,6 +57,9 @@ func (r *rig) Close() (err error) {
 	return errors.Join(err, r.boards.Close())
 }
 
+// hangsHint is for who has a GPU that hangs.
+const hangsHint = "the driver's log (dmesg) may say why; --stall waits longer"
+
 // onRig plays a plan on real GPUs.
 func onRig(c *cli.Context, most load.Level, plan load.Plan) (err error) {
 	b, err := openBoards(c)
@@ -109,8 +112,8 @@ func onRig(c *cli.Context, most load.Level, plan load.Plan) (err error) {
 	})
 	if err != nil {
 		r.lost = true // a GPU that failed may hang when it is closed
-		if stalled := (*load.StallError)(nil); errors.As(err, &stalled) {
-			err = cli.WithHint(err, "the driver's log (dmesg) may say why; --stall waits longer")
+		if load.Hangs(err) {
+			err = cli.WithHint(err, hangsHint)
 		}
 		return err
 	}
@@ -146,7 +149,7 @@ func (r *rig) open(c *cli.Context, most load.Level) error {
 	}
 	opening.Wait()
 	for i, err := range failed {
-		if stalled := (*load.StallError)(nil); errors.As(err, &stalled) {
+		if load.Hangs(err) {
 			r.lost = true
 		}
 		if errors.Is(err, cuda.ErrOutOfMemory) {
@@ -170,7 +173,7 @@ func (r *rig) openOne(c *cli.Context, i int, b *board, o waves.Options) (err err
 	}
 	o.GPU, o.BLAS = b.Index, r.blas[i]
 	if r.queues[i], err = waves.Open(c.Ctx, r.on[i], o); err != nil {
-		if stalled := (*load.StallError)(nil); errors.As(err, &stalled) {
+		if load.Hangs(err) {
 			return err
 		}
 		return fmt.Errorf("GPU %d: %w", b.Index, err)

@@ -69,12 +69,9 @@ func (f Infer) Run(ctx context.Context, c clock.Clock, e Engine, emit Emit) erro
 			return err
 		case <-tick.C:
 		}
-		now := c.Now()
-		// Of the time in which this process itself was stopped it knows nothing.
-		if err := s.look(min(time.Duration(now-looked), 2*watchPeriod)); err != nil {
+		if err := s.look(sinceLooked(c.Now(), &looked)); err != nil {
 			return err
 		}
-		looked = now
 	}
 }
 
@@ -106,8 +103,7 @@ type server struct {
 	calls  int64           // of it
 	events []*record.Event // of the request under way, the last one of what the model does now
 	lost   bool            // it hangs
-	sign   [2]int64        // calls and progress as they were looked at last
-	quiet  time.Duration   // that they have not changed
+	still  stillness       // of calls and the model's progress
 }
 
 // part is a phase of requests of a kind.
@@ -195,15 +191,12 @@ var errLost = errors.New("the GPU was given up")
 func (s *server) look(seen time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sign := [2]int64{s.calls, s.Model.Progress()}; !s.busy || sign != s.sign {
-		s.sign, s.quiet = sign, 0
-		return nil
-	}
-	if s.quiet += seen; s.quiet <= s.Stall {
+	quiet := s.still.look(s.calls+s.Model.Progress(), s.busy, seen)
+	if quiet <= s.Stall {
 		return nil
 	}
 	s.lost = true
-	var failed error = &StallError{s.GPUs[0], s.quiet}
+	var failed error = &StallError{s.GPUs[0], quiet}
 	for i, e := range s.events {
 		if i == len(s.events)-1 {
 			e.EndNS = s.clock.Now()

@@ -72,6 +72,12 @@ func (e *StallError) Error() string {
 	return fmt.Sprintf("GPU %d hangs: it has done nothing for %v of what it was given", e.GPU, e.Time.Round(100*time.Millisecond))
 }
 
+// Hangs says whether an error is that of a GPU that hangs.
+func Hangs(err error) bool {
+	stalled := (*StallError)(nil)
+	return errors.As(err, &stalled)
+}
+
 // Within is f's error, or a *StallError if f takes longer than that; f runs on
 // then, and what it has must not be touched. 0 is for ever.
 func Within(d time.Duration, gpu int, f func() error) error {
@@ -224,14 +230,12 @@ func (p *ensemble) lost(w *worker) (s stretch, ok bool) {
 	return stretch{start: w.since, end: p.clock.Now(), cut: true, fault: "the GPU hangs"}, w.since > 0
 }
 
-// look gives up GPUs that hang. A process that was stopped itself (SIGSTOP, as
-// nvsoak does it) has seen nothing meanwhile, and takes that for no sign.
+// look gives up GPUs that hang.
 func (p *ensemble) look() {
-	now := p.clock.Now()
-	seen := min(time.Duration(now-p.looked), 2*watchPeriod)
-	p.looked = now
+	seen := sinceLooked(p.clock.Now(), &p.looked)
 	for _, w := range p.workers {
-		if took := w.stalled(seen); p.Stall > 0 && took > p.Stall && !w.lost.Load() {
+		at := w.alive.Load()
+		if took := w.still.look(at, at != 0, seen); p.Stall > 0 && took > p.Stall && !w.lost.Load() {
 			p.failed = errors.Join(p.failed, &StallError{w.gpu, took})
 			w.since = w.start.Load()
 			w.lost.Store(true)
@@ -278,7 +282,7 @@ func (p *ensemble) finish(changes <-chan GuardChange) {
 
 // of says which GPU an error is of.
 func of(gpu int, err error) error {
-	if stalled := (*StallError)(nil); errors.As(err, &stalled) {
+	if Hangs(err) {
 		return err
 	}
 	return fmt.Errorf("GPU %d: %w", gpu, err)
@@ -399,12 +403,11 @@ type worker struct {
 	late   int64    // what a sleep is late by, ns
 	failed error    // of the queue
 	start  atomic.Int64
-	alive  atomic.Int64  // when the GPU, which has work, last was seen to go on; 0: it has none
-	lost   atomic.Bool   // it is given up
-	sign   int64         // alive, as the ensemble last saw it
-	quiet  time.Duration // since when it has not changed
-	told   bool          // the ensemble has told that the worker is lost
-	since  int64         // when the step began in which it was
+	alive  atomic.Int64 // when the GPU, which has work, last was seen to go on; 0: it has none
+	lost   atomic.Bool  // it is given up
+	still  stillness    // of it, as the ensemble sees it
+	told   bool         // the ensemble has told that the worker is lost
+	since  int64        // when the step began in which it was
 }
 
 // flight is a launch that is not over.
@@ -413,15 +416,30 @@ type flight struct {
 	put  int64 // when it was handed over
 }
 
-// stalled is for how long a GPU that has work was seen not to go on, with that
-// much time since it was last looked.
-func (w *worker) stalled(seen time.Duration) time.Duration {
-	if at := w.alive.Load(); at == 0 || at != w.sign {
-		w.sign, w.quiet = at, 0
+// stillness is for how long something at work was seen not to go on.
+type stillness struct {
+	sign  int64 // of its progress, as it was last seen
+	quiet time.Duration
+}
+
+// look takes note of a sign of progress, with that much time since it was last
+// looked, and is how long there has been none.
+func (s *stillness) look(sign int64, busy bool, seen time.Duration) time.Duration {
+	if !busy || sign != s.sign {
+		s.sign, s.quiet = sign, 0
 	} else {
-		w.quiet += seen
+		s.quiet += seen
 	}
-	return w.quiet
+	return s.quiet
+}
+
+// sinceLooked is the time since it was last looked, as far as this process has
+// seen it: one that was stopped itself (SIGSTOP, as nvsoak does it) has seen
+// nothing meanwhile, and takes that for no sign.
+func sinceLooked(now int64, looked *int64) time.Duration {
+	seen := min(time.Duration(now-*looked), 2*watchPeriod)
+	*looked = now
+	return seen
 }
 
 // play plays a plan to its end, and checks what was computed.

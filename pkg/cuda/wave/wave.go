@@ -69,7 +69,7 @@ func Open(ctx context.Context, on *cuda.Context, o Options) (*Queue, error) {
 	q := &Queue{on: on, options: o, clock: o.Clock, kernels: cuda.NewLoader(on)}
 	err := on.Do(func() error { return q.open(ctx) })
 	if err != nil {
-		if stalled := (*load.StallError)(nil); !errors.As(err, &stalled) {
+		if !load.Hangs(err) {
 			err = errors.Join(err, q.Close())
 		}
 		return nil, err
