@@ -3,7 +3,6 @@ package energy
 import (
 	"fmt"
 	"math"
-	"strconv"
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/stats"
@@ -16,21 +15,10 @@ type groupKey struct {
 	context      record.Opt[int64] // absent: of all contexts
 }
 
-// keyOf is the narrowest group of an event.
-func keyOf(e *record.Event) groupKey { return groupKey{e.Phase, e.Model, e.BatchSize, contextOf(e)} }
-
-// contextOf is how many tokens each of an event's prompts has, as a further field
-// of the event tells: of a decode they are no input.
-func contextOf(e *record.Event) (n record.Opt[int64]) {
-	for _, f := range e.Extra {
-		if f.Name != "context" {
-			continue
-		}
-		if v, err := strconv.ParseInt(string(f.Value), 10, 64); err == nil && v > 0 {
-			return record.Some(v)
-		}
-	}
-	return n
+// keyOf is the narrowest group of an event. Its context is how many tokens each of
+// its prompts has, as a further field tells: of a decode they are no input.
+func keyOf(e *record.Event) groupKey {
+	return groupKey{e.Phase, e.Model, e.BatchSize, e.Whole("context")}
 }
 
 // group gathers the events of one key: its repetitions.

@@ -1,6 +1,9 @@
 package record
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strconv"
+)
 
 // Event is a piece of work with a beginning and an end on the monotonic clock:
 // a prefill, a decode, a step of a square wave. Its energy is what nvattrib
@@ -29,6 +32,19 @@ type Event struct {
 
 // Duration is the event's length in seconds.
 func (e *Event) Duration() float64 { return float64(e.EndNS-e.StartNS) / 1e9 }
+
+// Whole is the first further field of that name which is a whole number above 0.
+func (e *Event) Whole(name string) (n Opt[int64]) {
+	for i := range e.Extra {
+		if e.Extra[i].Name != name {
+			continue
+		}
+		if v, err := strconv.ParseInt(string(e.Extra[i].Value), 10, 64); err == nil && v > 0 {
+			return Some(v)
+		}
+	}
+	return n
+}
 
 // Field is a field that this package does not know, kept as it was.
 type Field struct {

@@ -2,7 +2,6 @@ package report
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -219,19 +218,10 @@ func (r *Run) drawCurve() (*chart.Figure, string) {
 // the event says or by its input tokens, which are those of all its passes; 0 where
 // that is not known.
 func contextOf(e *record.Event) int64 {
-	passes := int64(1)
-	for _, f := range e.Extra {
-		var n int64
-		if json.Unmarshal(f.Value, &n) != nil || n < 1 {
-			continue
-		}
-		switch f.Name {
-		case "context":
-			return n
-		case "passes":
-			passes = n
-		}
+	if n, ok := e.Whole("context").Get(); ok {
+		return n
 	}
+	passes := e.Whole("passes").Or(1)
 	n, ok := e.InputTokens.Get()
 	b := e.BatchSize.Or(1)
 	if !ok || n <= 0 || b <= 0 {
