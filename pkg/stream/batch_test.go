@@ -175,6 +175,44 @@ func TestBatches(t *testing.T) {
 	sameInBatches(t, traceCSV(), asItIs)
 }
 
+// TestNumbersInBatches has numbers of all widths follow each other in lines of one
+// shape, with what is no number between them.
+func TestNumbersInBatches(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	digits := func(n int) string {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte('0' + r.IntN(10))
+		}
+		return string(b)
+	}
+	odd := []string{".", "", "0", "00.5", "1.", ".5", "1..5", "1.5.5", "-1.5", "1.5e3", "1,5", "1:5", "1/5", "1\u00b75", "1·5", "1.5·", "\x00.5", "1.\x005", "\xff.12", "12\xff12", "1.2\xff"}
+	number := func() string {
+		switch r.IntN(8) {
+		case 0:
+			return odd[r.IntN(len(odd))]
+		case 1:
+			return digits(1 + r.IntN(19))
+		case 2:
+			return digits(1+r.IntN(9)) + "." + digits(1+r.IntN(18))
+		default:
+			return digits(1+r.IntN(4)) + "." + digits(1+r.IntN(4))
+		}
+	}
+	var data []byte
+	for i := range 30_000 {
+		at := fmt.Sprint(i * 100)
+		if r.IntN(20) == 0 {
+			at = number()
+		}
+		data = fmt.Appendf(data, "{\"t_ns\":%s,\"power_w\":%s,\"temp_c\":%s,\"tick\":%s,\"power_average_w\":%s}\n", at, number(), number(), digits(1+r.IntN(3)), number())
+		// The shape is learnt anew, however many lines were of none.
+		data = append(data, "{\"t_ns\":1,\"power_w\":302.500,\"temp_c\":5,\"tick\":1,\"power_average_w\":1.25}\n"...)
+	}
+	sameInBatches(t, data, asItIs)
+}
+
 // TestLongLinesInBatches passes over lines that are too long.
 func TestLongLinesInBatches(t *testing.T) {
 	t.Parallel()

@@ -21,6 +21,22 @@ type plain struct {
 type place struct {
 	text fixed
 	to   role
+	last widths
+}
+
+// widths are how many digits the last value at a place had, before the point and
+// after it. Most have as many as the one before: where the next text begins is
+// then known before the digits are counted, and the processor goes on there.
+type widths struct{ whole, decimals width }
+
+type width uint8
+
+// of is n. It is read from memory, which n is only compared with.
+func (w *width) of(n int) int {
+	if int(*w) != n {
+		*w = width(n)
+	}
+	return int(*w)
 }
 
 // role is where a value goes.
@@ -126,7 +142,7 @@ func newPlain(fm *form, line []byte, pairs []pair, end string) *plain {
 				return nil
 			}
 		}
-		s.places = append(s.places, place{newFixed(string(line[from:p.offset])), to})
+		s.places = append(s.places, place{text: newFixed(string(line[from:p.offset])), to: to})
 		from = p.offset + len(p.raw)
 	}
 	if !sure || !seen["t_ns"] || s.kind == record.KindPower && !seen["power_w"] {
@@ -143,14 +159,17 @@ func (s *plain) read(b []byte, p int, to *filling) (next int, lines int64) {
 	if s.kind == record.KindSample {
 		row, sample = to.samples, true
 	}
+	c := &to.columns
 	gpu, fresh, has := 0, 0, s.has
 	if !sample {
 		has = 0
 	}
 	for {
-		to.columns.grow(to.samples)
-		to.entries.grow(to.powers)
-		c := &to.columns
+		if sample {
+			to.columns.grow(row)
+		} else {
+			to.entries.grow(row)
+		}
 		start, on := p, int64(0)
 		for i := range s.places {
 			at := &s.places[i]
@@ -162,31 +181,31 @@ func (s *plain) read(b []byte, p int, to *filling) (next int, lines int64) {
 			switch at.to {
 			case toTime:
 				var v int64
-				v, p = wholeAt(b, p)
+				v, p = wholeAt(b, p, &at.last)
 				if sample {
 					c.TimeNS[row] = v
 				} else {
 					to.entries.TimeNS[row] = v
 				}
 			case toGPU:
-				on, p = wholeAt(b, p)
+				on, p = wholeAt(b, p, &at.last)
 			case toPower:
 				var v float64
-				v, p = decimalAt(b, p)
+				v, p = decimalAt(b, p, &at.last)
 				if sample {
 					c.PowerW[row] = v
 				} else {
 					to.entries.PowerW[row] = v
 				}
 			case toInstant:
-				c.PowerInstantW[row], p = decimalAt(b, p)
+				c.PowerInstantW[row], p = decimalAt(b, p, &at.last)
 			case toAverage:
-				c.PowerAverageW[row], p = decimalAt(b, p)
+				c.PowerAverageW[row], p = decimalAt(b, p, &at.last)
 			case toSMClock:
-				c.SMClockMHz[row], p = wholeAt(b, p)
+				c.SMClockMHz[row], p = wholeAt(b, p, &at.last)
 			case toThrottle:
 				var v int64
-				v, p = wholeAt(b, p)
+				v, p = wholeAt(b, p, &at.last)
 				c.ThrottleReasons[row] = uint64(v)
 			case toTrue:
 				if binary.LittleEndian.Uint32(b[p:]) == 't'|'r'<<8|'u'<<16|'e'<<24 {
@@ -195,9 +214,9 @@ func (s *plain) read(b []byte, p int, to *filling) (next int, lines int64) {
 					p = -1
 				}
 			case toNowhere:
-				_, p = wholeAt(b, p)
+				p = passWhole(b, p, &at.last)
 			case toNothing:
-				p = passDecimal(b, p)
+				p = passDecimal(b, p, &at.last)
 			}
 			if p < 0 {
 				break
@@ -228,54 +247,85 @@ func (s *plain) read(b []byte, p int, to *filling) (next int, lines int64) {
 	return p, lines
 }
 
+const (
+	zeros = 0x3030303030303030 // eight of them
+	highs = 0x8080808080808080 // the high bits of eight bytes
+)
+
+// nonDigits has the high bits of the bytes that are no digits, of eight of text
+// less zeros. It is right up to the first that is not ASCII.
+func nonDigits(v uint64) uint64 { return (v + 0x7676767676767676 | v) & highs }
+
+// value is the number that eight digits write.
+func value(v uint64) uint64 {
+	v = v*10 + v>>8
+	v = v&0x00ff00ff00ff00ff*100 + v>>16&0x00ff00ff00ff00ff
+	return v&0xffff*10000 + v>>32&0xffff
+}
+
 // digits is the number that up to eight digits at b[p:] write, and how many
 // these are.
 func digits(b []byte, p int) (v uint64, n int) {
-	v = binary.LittleEndian.Uint64(b[p:]) ^ 0x3030303030303030
-	// The lowest byte that is no digit shows in its high bit; what comes after
-	// it does not matter.
-	n = bits.TrailingZeros64((v+0x7676767676767676|v)&0x8080808080808080) >> 3
-	v <<= 64 - 8*uint(n)
-	v = v*10 + v>>8
-	v = v&0x00ff00ff00ff00ff*100 + v>>16&0x00ff00ff00ff00ff
-	return v&0xffff*10000 + v>>32&0xffff, n
+	v = binary.LittleEndian.Uint64(b[p:]) ^ zeros
+	n = bits.TrailingZeros64(nonDigits(v)) >> 3
+	return value(v << (64 - 8*uint(n))), n
+}
+
+// countDigits is how many digits there are at b[p:], up to eight.
+func countDigits(b []byte, p int) int {
+	return bits.TrailingZeros64(nonDigits(binary.LittleEndian.Uint64(b[p:])^zeros)) >> 3
 }
 
 var whole10 = [...]uint64{1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000}
 
 // wholeAt is a whole number from 0 in at most 18 digits at b[p:], and where it
 // ends; negative where there is none, or none as JSON writes it.
-func wholeAt(b []byte, p int) (int64, int) {
+func wholeAt(b []byte, p int, last *widths) (int64, int) {
 	v, n := digits(b, p)
 	if n == 0 || n > 1 && b[p] == '0' {
 		return 0, -1
 	}
-	p += n
-	if n == 8 {
-		more, n := digits(b, p)
-		v = v*whole10[n] + more
-		p += n
-		if n == 8 {
-			more, n := digits(b, p)
-			if n > 2 {
-				return 0, -1
-			}
-			v = v*whole10[n] + more
-			p += n
-		}
+	if n < 8 {
+		return int64(v), p + last.whole.of(n)
 	}
-	return int64(v), p
+	more, n := digits(b, p+8)
+	v = v*whole10[n] + more
+	if n < 8 {
+		return int64(v), p + 8 + last.whole.of(n)
+	}
+	if more, n = digits(b, p+16); n > 2 {
+		return 0, -1
+	}
+	return int64(v*whole10[n] + more), p + 16 + n
+}
+
+// passWhole is where such a number ends.
+func passWhole(b []byte, p int, last *widths) int {
+	n := countDigits(b, p)
+	if n == 8 {
+		_, p = wholeAt(b, p, last)
+		return p
+	}
+	if n == 0 || n > 1 && b[p] == '0' {
+		return -1
+	}
+	return p + last.whole.of(n)
 }
 
 // decimalAt is a number from 0 without exponent at b[p:], of up to 7 digits
 // before the point and 15 after, and where it ends; negative where there is
 // none, or one that is not exact by one division, as in [scanFloat].
-func decimalAt(b []byte, p int) (float64, int) {
+func decimalAt(b []byte, p int, last *widths) (float64, int) {
+	if s := &shorts[last.whole&7][last.decimals&7]; s.length > 0 {
+		if v, ok := s.at(b, p); ok {
+			return v, p + s.length
+		}
+	}
 	v, n := digits(b, p)
 	if n == 0 || n == 8 || n > 1 && b[p] == '0' {
 		return 0, -1
 	}
-	p += n
+	p += last.whole.of(n)
 	if b[p] != '.' {
 		return float64(v), p
 	}
@@ -285,42 +335,76 @@ func decimalAt(b []byte, p int) (float64, int) {
 		return 0, -1
 	}
 	v = v*whole10[decimals] + more
-	p += decimals
-	if decimals == 8 {
-		more, rest := digits(b, p)
-		if decimals += rest; n+decimals > 18 || rest == 8 {
-			return 0, -1
-		}
-		if v = v*whole10[rest] + more; v >= maxExact {
-			return 0, -1
-		}
-		p += rest
+	if decimals < 8 {
+		return float64(v) / pow10[decimals], p + last.decimals.of(decimals)
 	}
-	return float64(v) / pow10[decimals], p
+	more, rest := digits(b, p+8)
+	if n+8+rest > 18 || rest == 8 {
+		return 0, -1
+	}
+	if v = v*whole10[rest] + more; v >= maxExact {
+		return 0, -1
+	}
+	return float64(v) / pow10[8+rest], p + 8 + rest
+}
+
+// short is how a number of certain widths stands in eight bytes, with a byte
+// after it.
+type short struct {
+	length int // 0: it does not
+	breaks uint64
+	scope  uint64 // of breaks
+	before uint64 // the bytes before the point
+	fill   uint
+	point  uint
+	scale  float64
+}
+
+// shorts are these by their digits before the point and after it.
+var shorts = func() (t [8][8]short) {
+	for w := 1; w <= 5; w++ {
+		for d := 1; w+1+d <= 7; d++ {
+			end := w + 1 + d
+			t[w][d] = short{
+				length: end, breaks: 0x80<<(8*w) | 0x80<<(8*end), scope: highs >> (8 * (7 - end)),
+				before: 1<<(8*w) - 1, fill: uint(64 - 8*(w+d)), point: uint(8 * w), scale: pow10[d],
+			}
+		}
+	}
+	return t
+}()
+
+// at is the number at b[p:] if it has these widths.
+func (s *short) at(b []byte, p int) (float64, bool) {
+	v := binary.LittleEndian.Uint64(b[p:]) ^ zeros
+	if nonDigits(v)&s.scope != s.breaks || byte(v>>s.point) != '.'^'0' || byte(v) == 0 && s.point > 8 {
+		return 0, false
+	}
+	return float64(value(((v>>8)&^s.before|v&s.before)<<s.fill)) / s.scale, true
 }
 
 // passDecimal is where such a number ends, whatever its sign.
-func passDecimal(b []byte, p int) int {
+func passDecimal(b []byte, p int, last *widths) int {
 	if b[p] == '-' {
 		p++
 	}
-	_, n := digits(b, p)
+	n := countDigits(b, p)
 	if n == 0 || n == 8 || n > 1 && b[p] == '0' {
 		return -1
 	}
-	if p += n; b[p] != '.' {
+	if p += last.whole.of(n); b[p] != '.' {
 		return p
 	}
 	p++
-	_, n = digits(b, p)
+	n = countDigits(b, p)
 	if n == 0 {
 		return -1
 	}
-	if p += n; n < 8 {
-		return p
+	if n < 8 {
+		return p + last.decimals.of(n)
 	}
-	if _, n = digits(b, p); n == 8 {
+	if n = countDigits(b, p+8); n == 8 {
 		return -1
 	}
-	return p + n
+	return p + 8 + n
 }
