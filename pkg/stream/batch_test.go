@@ -203,8 +203,11 @@ func TestNumbersInBatches(t *testing.T) {
 	var data []byte
 	for i := range 30_000 {
 		at := fmt.Sprint(i * 100)
-		if r.IntN(20) == 0 {
+		switch r.IntN(20) {
+		case 0:
 			at = number()
+		case 1:
+			at = digits(15 + r.IntN(7))
 		}
 		data = fmt.Appendf(data, "{\"t_ns\":%s,\"power_w\":%s,\"temp_c\":%s,\"tick\":%s,\"power_average_w\":%s}\n", at, number(), number(), digits(1+r.IntN(3)), number())
 		// The shape is learnt anew, however many lines were of none.
