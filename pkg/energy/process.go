@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 
 	"joulepipe/pkg/record"
 )
@@ -27,27 +25,6 @@ const (
 	// maxRecord is the longest record of a process that an event waits for, ns.
 	maxRecord = int64(60e9)
 )
-
-// pidOf is the process that an event names; 0 is none.
-func pidOf(e *record.Event) int64 {
-	for i := range e.Extra {
-		if e.Extra[i].Name != "pid" {
-			continue
-		}
-		text := strings.TrimSpace(string(e.Extra[i].Value))
-		pid, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			// As programs write it that have one type of number.
-			f, err := strconv.ParseFloat(text, 64)
-			if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
-				return 0
-			}
-			pid = int64(f)
-		}
-		return max(0, pid)
-	}
-	return 0
-}
 
 // workers is what is to be known of the processes on a GPU: sums for each event
 // that waits, and nothing of what has been.
@@ -224,7 +201,7 @@ func partition(parts []*part) (d divided) {
 // attend gives an event that names a process its place among those who wait
 // for what the driver tells of processes.
 func (a *Attributor) attend(p *pending) {
-	if p.pid = pidOf(&p.event); p.pid == 0 || a.opts.Method == TR122 || p.untimely {
+	if p.pid = p.event.Whole("pid").Or(0); p.pid == 0 || a.opts.Method == TR122 || p.untimely {
 		return
 	}
 	for _, b := range p.boards {
@@ -333,7 +310,7 @@ func (d *divided) grade(e *record.Energy, p *pending) {
 		for _, x := range p.parts {
 			spacing = max(spacing, x.longestNS)
 		}
-		say("process %d has %s ± %s of the energy, as of the time with a kernel running: that is told in whole per cent for %s at a time, and says nothing of power, in which kernels differ by a factor of three",
+		say("process %d has %s ± %s of the energy, as of the time with a kernel running: that is told in whole per cent for up to %s at a time, and says nothing of power, in which kernels differ by a factor of three",
 			p.pid, percent(d.share), percent(d.ci), length(spacing))
 	}
 	if d.ci > 0 {

@@ -95,7 +95,7 @@ func TestProcessShare(t *testing.T) {
 	}{
 		{"two thirds", two, 10, 20, "7", some(2000), 2. / 3, ci(noise(6, 3, 10, 10), 2./3, 0), Refused, "the interval is ±42.5 % of it"},
 		{"nine tenths", eachSecond(0, 30, map[int64]float64{7: 90, 8: 10}), 10, 20, "7", some(2700), 0.9, ci(noise(9, 1, 10, 10), 0.9, 0), Estimate,
-			"process 7 has 90 % ± 11.5 % of the energy, as of the time with a kernel running: that is told in whole per cent for 1 s at a time, and says nothing of power, in which kernels differ by a factor of three"},
+			"process 7 has 90 % ± 11.5 % of the energy, as of the time with a kernel running: that is told in whole per cent for up to 1 s at a time, and says nothing of power, in which kernels differ by a factor of three"},
 		{"the other third", two, 10, 20, "8", some(1000), 1. / 3, ci(noise(3, 6, 10, 10), 1./3, 0), Refused, "process 8 has 33.3 % ± 28.3 %"},
 		{"a number as other programs write it", two, 10, 20, " 7.0 ", some(2000), 2. / 3, ci(noise(6, 3, 10, 10), 2./3, 0), Refused, "process 7 has"},
 		{"alone", eachSecond(0, 30, map[int64]float64{7: 60}), 10, 20, "7", some(3000), 1, 0, Billable, ""},

@@ -51,7 +51,7 @@ func (r *requests) add(e *record.Event, systematic float64) (whole *record.Event
 	if e.RequestID == "" || e.Phase == phaseRequest || tokens(e) == 0 {
 		return nil, 0
 	}
-	k := requestKey{e.RequestID, e.Model, pidOf(e)}
+	k := requestKey{e.RequestID, e.Model, e.Whole("pid").Or(0)}
 	q, ok := r.young[k]
 	if !ok {
 		q = r.old[k]

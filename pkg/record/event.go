@@ -2,7 +2,9 @@ package record
 
 import (
 	"encoding/json"
+	"math"
 	"strconv"
+	"strings"
 )
 
 // Event is a piece of work with a beginning and an end on the monotonic clock:
@@ -33,13 +35,23 @@ type Event struct {
 // Duration is the event's length in seconds.
 func (e *Event) Duration() float64 { return float64(e.EndNS-e.StartNS) / 1e9 }
 
-// Whole is the first further field of that name which is a whole number above 0.
+// Whole is the first further field of that name which is a whole number above 0,
+// be it written as 17.0, as programs do that have one type of number.
 func (e *Event) Whole(name string) (n Opt[int64]) {
 	for i := range e.Extra {
 		if e.Extra[i].Name != name {
 			continue
 		}
-		if v, err := strconv.ParseInt(string(e.Extra[i].Value), 10, 64); err == nil && v > 0 {
+		text := strings.TrimSpace(string(e.Extra[i].Value))
+		v, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			f, err := strconv.ParseFloat(text, 64)
+			if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+				continue
+			}
+			v = int64(f)
+		}
+		if v > 0 {
 			return Some(v)
 		}
 	}
