@@ -3,7 +3,6 @@ package energy
 import (
 	"math"
 	"slices"
-	"sort"
 
 	"joulepipe/pkg/stats"
 )
@@ -137,14 +136,14 @@ const (
 // step it shows the mean, over its window, of the approach to it.
 func (s *solver) weigh(p *patch) {
 	n := len(p.ends) - 1
-	size := 0
+	size, lo, hi := 0, 0, 0
 	for i := range p.rows {
 		r := &p.rows[i]
 		c := &p.chains[r.channel]
-		lo := sort.SearchFloat64s(p.ends, r.at-c.memory(r.window)) - 1
-		hi := sort.SearchFloat64s(p.ends, r.at-c.lag+1e-4)
-		hi = min(max(hi, 1), n)
-		r.first, r.last = min(max(lo, 0), hi-1), hi
+		lo = seek(p.ends, r.at-c.memory(r.window), lo)
+		hi = seek(p.ends, r.at-c.lag+1e-4, hi)
+		r.last = min(max(hi, 1), n)
+		r.first = min(max(lo-1, 0), r.last-1)
 		size += 2 * (r.last - r.first)
 	}
 	if cap(p.store) < size {
@@ -175,6 +174,18 @@ func (s *solver) weigh(p *patch) {
 			before, rising = after, slope
 		}
 	}
+}
+
+// seek is [sort.SearchFloat64s] for an x that is near to where the one before
+// was found.
+func seek(a []float64, x float64, at int) int {
+	for at < len(a) && a[at] < x {
+		at++
+	}
+	for at > 0 && a[at-1] >= x {
+		at--
+	}
+	return at
 }
 
 // approach adds the integral until at of the approach to steps of power, so many
