@@ -99,7 +99,7 @@ func (r *solution) solve() {
 	each(r.held, func(s *solver, p *patch, _ int) {
 		p.cells = &s.cells
 		s.lay(p)
-		r.begin(s, p, 0)
+		begin(s, p, 1)
 		r.end(s, p)
 		p.cells = nil
 	})
@@ -126,12 +126,12 @@ func (r *solution) look() {
 	}
 	each(some, func(s *solver, p *patch, _ int) {
 		s.lay(p)
-		r.begin(s, p, 0)
+		begin(s, p, 4)
 	})
 	r.recognise(steps)
 	if r.align(edges) {
 		r.place()
-		each(some, r.begin)
+		each(some, func(s *solver, p *patch, _ int) { begin(s, p, 4) })
 	}
 	r.learner.look(kinds)
 	for _, p := range some {
@@ -149,19 +149,21 @@ func thin(held []*patch, n int) (some []*patch) {
 	return some
 }
 
-// begin finds what a patch's power is like, by the noise that is usual.
-func (r *solution) begin(s *solver, p *patch, _ int) {
+// begin finds what a patch's power is like, by the noise that is usual, in so
+// many looks at least.
+func begin(s *solver, p *patch, looks int) {
 	s.weigh(p)
 	p.noise = prior
 	p.noise.jump = p.step()
-	s.solve(p, p.noise, true, false)
+	p.fresh()
+	s.solve(p, p.noise, looks, false)
 }
 
 // end finds its energy, by the noise that it has.
 func (r *solution) end(s *solver, p *patch) {
 	p.noise = r.learner.noise(p)
 	more := r.memory(p)
-	if _, ok := s.solve(p, p.noise, false, false); ok {
+	if _, ok := s.solve(p, p.noise, 2, false); ok {
 		p.scale *= more
 		s.settle(p)
 		s.sway(p, r.tracks)
@@ -219,7 +221,8 @@ func (r *solution) align(some []*patch) (ok bool) {
 	for range 4 {
 		each(some, func(s *solver, p *patch, i int) {
 			slopes[i], curves[i] = [channels]float64{}, [channels]float64{}
-			if _, ok := s.solve(p, p.noise, true, false); !ok {
+			p.fresh()
+			if _, ok := s.solve(p, p.noise, 4, false); !ok {
 				return
 			}
 			for c := range r.tracks {
@@ -283,7 +286,8 @@ func (r *solution) scan(some []*patch, c int, known float64) (best float64) {
 		each(some, func(s *solver, p *patch, i int) {
 			s.shift(p, r.tracks, at)
 			parts[i] = math.Inf(1)
-			if l, ok := s.solve(p, p.noise, true, true); ok {
+			p.fresh()
+			if l, ok := s.solve(p, p.noise, 4, true); ok {
 				parts[i] = l
 			}
 		})

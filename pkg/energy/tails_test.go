@@ -177,7 +177,8 @@ func TestSway(t *testing.T) {
 	var solve solver
 	solve.lay(p)
 	solve.weigh(p)
-	if _, ok := solve.solve(p, p.noise, true, false); !ok {
+	p.fresh()
+	if _, ok := solve.solve(p, p.noise, 4, false); !ok {
 		t.Fatal("no solution")
 	}
 	solve.settle(p)
@@ -187,7 +188,8 @@ func TestSway(t *testing.T) {
 	for i := range p.rows {
 		p.rows[i].value = p.readings[i].value
 	}
-	solve.solve(p, p.noise, true, false)
+	p.fresh()
+	solve.solve(p, p.noise, 4, false)
 	solve.settle(p)
 	slope = max(math.Abs(slope), math.Abs(p.drift[2*perChannel+paramLate][1]))
 	solve.sway(p, tracks)
