@@ -352,24 +352,6 @@ func (a *ahead) line() int64 { return a.last.line }
 
 func (a *ahead) stop() { a.once.Do(func() { close(a.quit) }) }
 
-// records is the producer of what a decoder reads, one after the other.
-type records struct {
-	decoder
-	ready func() bool // the next record does not have to be waited for
-}
-
+// recordsAtOnce is about how many records a batch has that are read one after the
+// other.
 const recordsAtOnce = 2048
-
-func (r records) produce(b *filling) error {
-	for range recordsAtOnce {
-		rec, err := r.next()
-		if err != nil {
-			return err
-		}
-		b.add(rec, r.line())
-		if !r.ready() {
-			break
-		}
-	}
-	return nil
-}

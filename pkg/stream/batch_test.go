@@ -200,20 +200,36 @@ func TestNumbersInBatches(t *testing.T) {
 			return digits(1+r.IntN(4)) + "." + digits(1+r.IntN(4))
 		}
 	}
-	var data []byte
+	var lines, rows []byte
+	names := []string{"t_ns", "power_w", "temp_c", "tick", "power_average_w"}
+	rows = append(rows, "t_ns,power_w,temp_c,tick,power_average_w,read_ok\n"...)
 	for i := range 30_000 {
-		at := fmt.Sprint(i * 100)
+		values := []string{fmt.Sprint(i * 100), number(), number(), digits(1 + r.IntN(3)), number()}
 		switch r.IntN(20) {
 		case 0:
-			at = number()
+			values[0] = number()
 		case 1:
-			at = digits(15 + r.IntN(7))
+			values[0] = digits(15 + r.IntN(7))
 		}
-		data = fmt.Appendf(data, "{\"t_ns\":%s,\"power_w\":%s,\"temp_c\":%s,\"tick\":%s,\"power_average_w\":%s}\n", at, number(), number(), digits(1+r.IntN(3)), number())
+		for j, v := range values {
+			lines = fmt.Appendf(lines, "%c%q:%s", ",{"[1-min(j, 1)], names[j], v)
+		}
 		// The shape is learnt anew, however many lines were of none.
-		data = append(data, "{\"t_ns\":1,\"power_w\":302.500,\"temp_c\":5,\"tick\":1,\"power_average_w\":1.25}\n"...)
+		lines = append(lines, "}\n{\"t_ns\":1,\"power_w\":302.500,\"temp_c\":5,\"tick\":1,\"power_average_w\":1.25}\n"...)
+		for _, v := range values {
+			rows = append(append(rows, v...), ',')
+		}
+		rows = append(rows, []string{"True", "true", "False", "false", "", "1", "\"True\""}[r.IntN(7)]...)
+		rows = append(rows, []string{"\n", "\n", "\r\n"}[r.IntN(3)]...)
+		rows = append(rows, "1,302.500,5,1,1.25,True\n"...)
+		if i%5000 == 4999 { // from here on the same text means something else
+			rows = append(rows, []string{"t_ns,temp_c,power_w,tick,power_average_w,read_ok\n", "t_ns,power_average_w,temp_c,tick,power_w,read_ok\n"}[i/5000%2]...)
+		}
 	}
-	sameInBatches(t, data, asItIs)
+	for _, data := range [][]byte{lines, rows} {
+		sameInBatches(t, data, asItIs)
+		sameInBatches(t, data[:len(data)/4], func(r io.Reader) io.Reader { return someBytes{r, 1000} })
+	}
 }
 
 // TestLongLinesInBatches passes over lines that are too long.

@@ -78,7 +78,7 @@ func (s *blocks) work() {
 		s.order <- b // has room for all
 		s.cutting.Unlock()
 		if o == nil {
-			o = &lineParser{objects: newObjects(), credit: 16 * learnCost}
+			o = &lineParser{objects: newObjects(), shapes: newPlains()}
 		}
 		o.parse(b)
 		b.done <- struct{}{}
@@ -183,13 +183,8 @@ func (s *blocks) stop() { s.once.Do(func() { close(s.quit) }) }
 // lineParser reads blocks.
 type lineParser struct {
 	objects
-	shapes [4]*plain // the latest first
-	credit int
+	shapes plains
 }
-
-// learnCost is how many lines must have been read by their shape before another
-// shape is learnt: where every line has its own there is nothing to learn.
-const learnCost = 16
 
 // parse reads a block's lines into its batch.
 func (o *lineParser) parse(b *block) {
@@ -206,7 +201,7 @@ func (o *lineParser) parse(b *block) {
 	clear(b.buf[b.n : b.n+slack])
 	data := b.buf[:b.n+slack]
 	for p := 0; p < b.n; {
-		q, n := o.shaped(data, p, to)
+		q, n := o.shapes.read(data, p, b.n, to)
 		if p = q; n > 0 {
 			b.lines += n
 			continue
@@ -236,22 +231,6 @@ func (o *lineParser) parse(b *block) {
 	}
 }
 
-// shaped reads lines of the shapes known, as many as there are in a row.
-func (o *lineParser) shaped(data []byte, p int, to *filling) (next int, lines int64) {
-	for i, s := range o.shapes {
-		if s == nil {
-			break
-		}
-		if next, lines = s.read(data, p, to); lines > 0 {
-			o.credit = min(o.credit+int(lines), 1<<16)
-			copy(o.shapes[1:i+1], o.shapes[:i])
-			o.shapes[0] = s
-			return next, lines
-		}
-	}
-	return p, 0
-}
-
 // learn takes the shape of a line that had none of those known.
 func (o *lineParser) learn(rec record.Record, line []byte, end string) {
 	switch rec.(type) {
@@ -259,17 +238,13 @@ func (o *lineParser) learn(rec record.Record, line []byte, end string) {
 	default:
 		return
 	}
-	if o.credit < learnCost {
+	if !o.shapes.pay() {
 		return
 	}
-	o.credit -= learnCost
 	pairs, bad := appendPairs(o.forms.pairs[:0], line)
 	o.forms.pairs = pairs
 	if bad != nil {
 		return
 	}
-	if s := newPlain(o.forms.of[rec.Kind()], line, pairs, end); s != nil {
-		copy(o.shapes[1:], o.shapes[:])
-		o.shapes[0] = s
-	}
+	o.shapes.keep(newPlain(o.forms.of[rec.Kind()], line, pairs, end))
 }

@@ -21,6 +21,7 @@ type csvReader struct {
 	cells   [][]byte
 	scratch []byte // cells that were in quotes
 	smi     bool   // the table is nvidia-smi's
+	shapes  plains // of rows under these names
 }
 
 func newCSVReader(r io.Reader) decoder {
@@ -29,7 +30,59 @@ func newCSVReader(r io.Reader) decoder {
 
 func newCSVBatches(r io.Reader) batches {
 	d := newCSVReader(r).(*csvReader)
-	return readAhead(records{d, d.lines.ready})
+	return readAhead(csvBatches{d})
+}
+
+// csvBatches reads rows that are like those before them into columns.
+type csvBatches struct{ *csvReader }
+
+func (d csvBatches) produce(b *filling) error {
+	for rows := int64(0); rows < recordsAtOnce; {
+		l := d.lines
+		end := l.to + bytes.LastIndexByte(l.buf[l.to:l.end], '\n') + 1
+		p, n := d.shapes.read(l.buf, l.to, end, b)
+		if n > 0 {
+			l.pass(p, n)
+			d.count += n
+		} else {
+			rec, err := d.next()
+			if err != nil {
+				return err
+			}
+			b.add(rec, d.line())
+			if n = 1; p < end { // it was there, and had none of the shapes
+				d.learn(rec)
+			}
+		}
+		if rows += n; !d.lines.ready() {
+			break
+		}
+	}
+	return nil
+}
+
+// learn takes the shape of the row that the record was just read from.
+func (d csvBatches) learn(rec record.Record) {
+	switch rec.(type) {
+	case *record.Sample, *record.Power:
+	default:
+		return
+	}
+	l := d.lines
+	raw := l.buf[l.from:l.to]
+	if d.smi || !l.whole() || bytes.IndexByte(raw, '"') >= 0 || !d.shapes.pay() {
+		return
+	}
+	line := chomp(raw[:len(raw)-1])
+	var pairs []pair
+	at := 0
+	for i, cell := range d.cells {
+		if len(cell) > 0 { // else it counts as text
+			pairs = append(pairs, pair{name: []byte(d.rows.names[i]), raw: cell, offset: at})
+		}
+		at += len(cell) + 1
+	}
+	d.shapes.keep(newPlain(d.rows.forms.of[rec.Kind()], line, pairs, string(raw[len(line):])))
 }
 
 func (d *csvReader) line() int64 { return d.lines.count }
@@ -139,6 +192,7 @@ func (d *csvReader) isHeading(line []byte) bool {
 func (d *csvReader) setHeading(line []byte) *fault {
 	d.heading = append(d.heading[:0], line...)
 	d.count = 0
+	d.shapes = newPlains()
 	names := make([]string, len(d.cells))
 	for i, cell := range d.cells {
 		names[i] = string(bytes.ToValidUTF8(bytes.TrimSpace(cell), replacement))

@@ -16,8 +16,8 @@ var errLineTooLong = errors.New("line longer than 64 MiB")
 type lines struct {
 	r     io.Reader
 	limit int
-	buf   []byte
-	from  int // the current line is buf[from:to]
+	buf   []byte // with slack
+	from  int    // the current line is buf[from:to]
 	to    int
 	end   int   // of what was read
 	err   error // what reading ended with
@@ -25,7 +25,7 @@ type lines struct {
 }
 
 func newLines(r io.Reader) *lines {
-	return &lines{r: r, limit: maxLine, buf: make([]byte, 256<<10)}
+	return &lines{r: r, limit: maxLine, buf: make([]byte, 256<<10+slack)}
 }
 
 // next goes on to the next line, without its end of line. One that is too long
@@ -68,6 +68,12 @@ func (l *lines) extend() ([]byte, error) {
 // ready says that another line has been read already.
 func (l *lines) ready() bool { return bytes.IndexByte(l.buf[l.to:l.end], '\n') >= 0 }
 
+// pass goes on to buf[to:], which is so many lines further on.
+func (l *lines) pass(to int, count int64) {
+	l.from, l.to = to, to
+	l.count += count
+}
+
 // whole says whether the current line had its end of line.
 func (l *lines) whole() bool { return l.to > l.from && l.buf[l.to-1] == '\n' }
 
@@ -78,13 +84,13 @@ func (l *lines) fill() {
 		l.to -= l.from
 		l.end -= l.from
 		l.from = 0
-	} else if l.end == len(l.buf) {
-		grown := make([]byte, min(2*len(l.buf), l.limit+1))
+	} else if l.end == len(l.buf)-slack {
+		grown := make([]byte, min(2*len(l.buf), l.limit+1+slack))
 		copy(grown, l.buf)
 		l.buf = grown
 	}
 	for range 100 {
-		n, err := l.r.Read(l.buf[l.end:])
+		n, err := l.r.Read(l.buf[l.end : len(l.buf)-slack])
 		l.end += n
 		l.err = err
 		if n > 0 || err != nil {

@@ -50,7 +50,6 @@ const (
 	toAverage
 	toSMClock
 	toThrottle
-	toTrue    // it must be true
 	toNowhere // a whole number
 	toNothing // a number
 )
@@ -110,6 +109,13 @@ func newPlain(fm *form, line []byte, pairs []pair, end string) *plain {
 		if name == "record" {
 			continue // its value counts as text
 		}
+		if name == "read_ok" {
+			if text := string(p.raw); text != "true" && text != "True" { // Python's
+				return nil
+			}
+			sure = true
+			continue // so does that
+		}
 		j, known := fm.index[name]
 		if !known {
 			return nil
@@ -130,8 +136,6 @@ func newPlain(fm *form, line []byte, pairs []pair, end string) *plain {
 			to, s.has = toSMClock, s.has|HasSMClock
 		case "throttle_reasons":
 			to, s.has = toThrottle, s.has|HasThrottle
-		case "read_ok":
-			to, sure = toTrue, true
 		default:
 			switch fm.fields[j].typ {
 			case whole, small:
@@ -152,9 +156,56 @@ func newPlain(fm *form, line []byte, pairs []pair, end string) *plain {
 	return s
 }
 
+// plains are the shapes that lines had lately, the latest first.
+type plains struct {
+	of     [4]*plain
+	credit int
+}
+
+func newPlains() plains { return plains{credit: 16 * learnCost} }
+
+// learnCost is how many lines must have been read by their shape before another
+// shape is learnt: where every line has its own there is nothing to learn.
+const learnCost = 16
+
+// pay says whether another shape may be learnt.
+func (s *plains) pay() bool {
+	if s.credit < learnCost {
+		return false
+	}
+	s.credit -= learnCost
+	return true
+}
+
+// keep takes a shape, unless it is nil.
+func (s *plains) keep(p *plain) {
+	if p != nil {
+		copy(s.of[1:], s.of[:])
+		s.of[0] = p
+	}
+}
+
+// read reads lines of these shapes that begin before b[end], as many as there are
+// in a row from b[p:] on.
+func (s *plains) read(b []byte, p, end int, to *filling) (next int, lines int64) {
+	for i, of := range s.of {
+		if of == nil {
+			break
+		}
+		if next, lines = of.read(b, p, end, to); lines > 0 {
+			s.credit = min(s.credit+int(lines), 1<<16)
+			copy(s.of[1:i+1], s.of[:i])
+			s.of[0] = of
+			return next, lines
+		}
+	}
+	return p, 0
+}
+
 // read reads lines of this shape from b[p:] into the batch, until one is of
-// another or there is no room. It says where that begins and how many there were.
-func (s *plain) read(b []byte, p int, to *filling) (next int, lines int64) {
+// another or begins at b[end] or later. It says where that begins and how many there
+// were.
+func (s *plain) read(b []byte, p, end int, to *filling) (next int, lines int64) {
 	row, sample := to.powers, false
 	if s.kind == record.KindSample {
 		row, sample = to.samples, true
@@ -164,7 +215,7 @@ func (s *plain) read(b []byte, p int, to *filling) (next int, lines int64) {
 	if !sample {
 		has = 0
 	}
-	for {
+	for p < end {
 		if sample {
 			to.columns.grow(row)
 		} else {
@@ -207,12 +258,6 @@ func (s *plain) read(b []byte, p int, to *filling) (next int, lines int64) {
 				var v int64
 				v, p = wholeAt(b, p, &at.last)
 				c.ThrottleReasons[row] = uint64(v)
-			case toTrue:
-				if binary.LittleEndian.Uint32(b[p:]) == 't'|'r'<<8|'u'<<16|'e'<<24 {
-					p += 4
-				} else {
-					p = -1
-				}
 			case toNowhere:
 				p = passWhole(b, p, &at.last)
 			case toNothing:
