@@ -16,15 +16,14 @@ import (
 const (
 	// slowShare is the standard deviation of what a stage below the die, a heat
 	// sink or a chassis, adds to the rise so far when it has shown nothing yet. It
-	// adds nothing or some of the way that the rise went, never the other way. What
-	// four recordings came to after half a minute was 2 to 22 % more than the rise
-	// till then, from before the load, and 2 to 27 % from the first reading under it,
-	// which is what a trace may begin with: 13 and 19 % in root mean square, without
-	// the tenth or so of a stage that half a minute takes. Boards differ by a factor
-	// of three at the same power, so that no prediction of the first minutes can be
-	// much better than this. With 7 %, from the first two of them, a fifth of the
-	// rise was left out on the fourth.
-	slowShare = 0.17
+	// adds nothing or some of the way that the rise went, never the other way. Of the
+	// rise from the first reading under load to half a minute later, three recordings
+	// added 23, 24 and 25 %, by their highest two minutes, and one of a minute 5 % till
+	// its end: 21 % in root mean square. From idle, where two of them began, it is 11
+	// and 20 %. Boards under the same power differ by as much, which no reading of the
+	// first minutes shows. It was 7 %, of the minutes that two had then; the next one
+	// held no prediction of its first 150 s.
+	slowShare = 0.2
 	// airC is the standard deviation of what air changes a temperature by from one
 	// few minutes to the next, °C, where an exponential suits the readings, and
 	// restless where none does, so that something else moves them: in the

@@ -305,6 +305,10 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 		switch {
 		case x.fan > 1:
 			least, late, early = 85, 0, 0
+		case x.quick:
+			// The first is after a minute, when a stage that takes more than most do
+			// has not begun to show.
+			least, late, early = 93, 93, 75
 		case x.nature:
 			least = 93
 		}
@@ -317,7 +321,7 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 		if x.fan < 2 && c.first < n*9/10 {
 			t.Errorf("fans %s: a prediction in %d of %d runs", name, c.first, n)
 		}
-		if half := c.width / 2 / float64(c.made); half > 2.5 {
+		if half := c.width / 2 / float64(c.made); half > 2.75 {
 			t.Errorf("fans %s: ± %.2f °C", name, half)
 		}
 	}
