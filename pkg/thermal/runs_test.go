@@ -25,6 +25,7 @@ type run struct {
 	slowTau    float64   // seconds
 	air        []float64 // °C that the air adds to where the temperature goes, each second
 	drift      []float64 // °C that it adds to the temperature
+	quick      bool      // a die that follows its load in seconds, above a slow stage
 }
 
 // change is what fans take from the equilibrium from a moment on.
@@ -64,14 +65,21 @@ func draw(seed uint64, fan func(*rand.Rand) []change) run {
 	return r
 }
 
-// wander gives a share of the coolers a second stage, with 5 to 10 % of the rise
-// in 1 to 8 minutes, and a share of the rooms air that wanders, by 0.5 to 1 °C
+// quicken makes of a run one of a die that follows its load in seconds, as those
+// of the recordings do.
+func (r run) quicken(seed uint64) run {
+	r.tau, r.quick = 2+4*rand.New(rand.NewPCG(seed, family+2)).Float64(), true
+	return r
+}
+
+// wander gives a share of the coolers, and all below a quick die, a second stage,
+// with 5 to 30 % of the rise in 1 to 8 minutes, and a share of the rooms air that wanders, by 0.5 to 1 °C
 // with a memory of 1 to 3 minutes (an Ornstein-Uhlenbeck process). It follows
 // what is drawn without, so that one run is the same with it and without.
 func (r run) wander(seed uint64, until float64) run {
 	rng := rand.New(rand.NewPCG(seed, family+1))
-	if rng.Float64() < twoStages {
-		r.slow, r.slowTau = 0.05+0.05*rng.Float64(), 60*math.Pow(8, rng.Float64())
+	if rng.Float64() < twoStages || r.quick {
+		r.slow, r.slowTau = 0.05+0.25*rng.Float64(), 60*math.Pow(8, rng.Float64())
 	}
 	if rng.Float64() >= wandering {
 		return r
@@ -255,12 +263,14 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 	}
 	t.Parallel()
 	type setting struct {
-		fan    int
-		nature bool
+		fan           int
+		nature, quick bool
 	}
-	settings := []setting{{0, false}, {1, false}, {0, true}, {1, true}}
+	settings := []setting{{0, false, false}, {1, false, false}, {0, true, false}, {1, true, false}, {0, true, true}, {1, true, true}}
 	if *others {
-		settings = append(settings, setting{2, false}, setting{3, false}, setting{4, false}, setting{2, true}, setting{3, true}, setting{4, true})
+		for fan := 2; fan < len(fans); fan++ {
+			settings = append(settings, setting{fan, false, false}, setting{fan, true, false})
+		}
 	}
 	mix := &coverage{}
 	for _, x := range settings {
@@ -272,6 +282,9 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 		for seed := range uint64(n) {
 			seed += *seed0
 			r := draw(seed, fans[x.fan].draw)
+			if x.quick {
+				r = r.quicken(seed)
+			}
 			if x.nature {
 				r = r.wander(seed, lasting)
 			}
@@ -281,14 +294,21 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 		if x.nature {
 			name = fans[x.fan].name + ", nature"
 		}
+		if x.quick {
+			name += " below a quick die"
+		}
 		t.Logf("fans %s: %s", name, c)
-		if x.nature && x.fan < 2 {
+		if x.nature && !x.quick && x.fan < 2 {
 			mix.add(c)
 		}
 		least, late, early := 95, 97, 90
 		switch {
 		case x.fan > 1:
 			least, late, early = 85, 0, 0
+		case x.quick:
+			// The first is after a minute, when a stage that takes more than most do
+			// has not begun to show.
+			least, late, early = 93, 93, 80
 		case x.nature:
 			least = 93
 		}
@@ -301,7 +321,7 @@ func TestPredictionsOfRandomRuns(t *testing.T) {
 		if x.fan < 2 && c.first < n*9/10 {
 			t.Errorf("fans %s: a prediction in %d of %d runs", name, c.first, n)
 		}
-		if half := c.width / 2 / float64(c.made); half > 2.5 {
+		if half := c.width / 2 / float64(c.made); half > 2.8 {
 			t.Errorf("fans %s: ± %.2f °C", name, half)
 		}
 	}

@@ -58,6 +58,8 @@ print(f"\nthe last minute's mean is {mean:.2f} °C; {held} of {len(foretold)} pr
 for r, status in ((last, code), (soak("short")[1], again)):
     print(f"window of {r['window_s'] / 60:g} min: status {status}", {k: v for k, v in r.items() if k not in ("record", "gpu", "t_ns", "final")})
 # 3 is that it is not certain yet, which the air of a room can make of any nine minutes.
+# The predictions are of one course and go wrong together: of 100 simulated soaks under
+# steady fans, in which 97 % of them hold, 13 have fewer than nine in ten that do.
 ok = code in (0, 3) and last["duration_s"] >= 480 and held >= 0.9 * len(foretold) > 0
 print("PASS" if ok else "FAIL")
 sys.exit(not ok)
