@@ -144,7 +144,7 @@ func (r *solution) take(c int, window float64) {
 	each(r.held, func(s *solver, p *patch, _ int) {
 		if p.cells != nil {
 			s.lay(p)
-			begin(s, p, 4)
+			r.begin(s, p, 0)
 		}
 	})
 }
@@ -194,8 +194,7 @@ func shape(some []*patch, c int, window, tau, lag float64) (sum float64) {
 		p.chains[c].tau, p.chains[c].lag = tau, lag
 		s.weigh(p)
 		parts[i] = math.Inf(1)
-		p.fresh()
-		if l, ok := s.solve(p, p.noise, 4, true); ok {
+		if l, ok := s.solve(p, p.noise, true, true); ok {
 			parts[i] = l
 			// Work that is rougher than was thought is so in any shape.
 			if n := float64(len(p.rows)); p.scale > 1 {

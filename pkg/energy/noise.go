@@ -195,7 +195,7 @@ func likeliest(some []*patch, from noise, each func([]*patch, func(*solver, *pat
 		each(some, func(s *solver, p *patch, i int) {
 			w := v
 			w.jump = p.noise.jump
-			l, ok := s.solve(p, w, 0, true)
+			l, ok := s.solve(p, w, false, true)
 			if !ok {
 				l = math.Inf(1)
 			}

@@ -333,6 +333,7 @@ func divide(w []float64, length, step float64) []float64 {
 type solver struct {
 	a       stats.Band
 	x, z, w []float64
+	before  []float64 // x of the pass before
 	sum, u  []float64 // the counter's sum, over cells, and the solution for it
 	sumVar  float64   // 0: there is none
 	weights []float64 // of rows: 1/variance
@@ -345,24 +346,51 @@ type solver struct {
 
 // solve finds the power of each cell and -2 log of the readings' likelihood
 // but for a constant. The noise of a patch is that of all by a factor of its
-// own, which its misfit tells. With looks it finds what the patch's power is
-// like, too, on which the noise of readings and cells depends, and is solved
-// anew, up to so many times, while that changes. Without likelihood only the
-// power is found.
-func (s *solver) solve(p *patch, w noise, looks int, likelihood bool) (twologL float64, ok bool) {
+// own, which its misfit tells. first finds what the patch's power is like,
+// too, on which the readings' noise depends. Without likelihood only the power
+// is found.
+func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float64, ok bool) {
 	misfit := 0.0
 	n := len(p.ends) - 1
 	width := 1
 	for i := range p.rows {
 		width = max(width, len(p.rows[i].weights)-1)
 	}
-	for pass := 1; ; pass++ {
+	passes := 1
+	if first {
+		passes = 4
+		p.steps, p.texture = resize(p.steps, n), resize(p.texture, n)
+		for i := range p.rows {
+			p.rows[i].steep, p.rows[i].spread = 0, 100
+		}
+	}
+	changed := true
+	for pass := 0; pass < passes && changed; pass++ {
+		changed = pass == 0
 		s.a.Reset(n, width)
-		s.x = resize(s.x, n)
+		s.before, s.x = s.x, resize(s.before, n)
+		clear(s.x)
 		s.weights = resize(s.weights, len(p.rows))
 		twologL, misfit = 0, 0
 		for i := 1; i < n; i++ {
-			v := p.walk(i, w) + p.texture[i] + p.steps[i]
+			v := w.idle
+			if p.busy[i] {
+				v = w.busy
+			}
+			v *= (p.ends[i+1] - p.ends[i-1]) / 2
+			if p.jump[i] {
+				v += w.jump * w.jump
+			}
+			if first && pass > 0 && p.busy[i] && p.busy[i-1] {
+				p.texture[i] = p.rough(i, s.before[i])
+			}
+			v += p.texture[i]
+			if first && pass > 0 && !p.jump[i] {
+				was := p.steps[i]
+				p.steps[i] = stepped(s.before[i]-s.before[i-1], v)
+				changed = changed || (was > 0) != (p.steps[i] > 0)
+			}
+			v += p.steps[i]
 			s.a.AddDifference(i, 1/v)
 			if likelihood {
 				twologL += math.Log(v)
@@ -370,7 +398,8 @@ func (s *solver) solve(p *patch, w noise, looks int, likelihood bool) (twologL f
 		}
 		for i := range p.rows {
 			r := &p.rows[i]
-			v := p.variance(r, w)
+			late := p.blind[r.channel] * r.steep
+			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late
 			weight := 1 / v
 			s.weights[i] = weight
 			if likelihood {
@@ -402,72 +431,26 @@ func (s *solver) solve(p *patch, w noise, looks int, likelihood bool) (twologL f
 				twologL += math.Log(v)
 			}
 		}
-		if looks == 0 || s.look(p, w) || pass == looks {
-			break
+		for i := range p.rows {
+			if !first {
+				break
+			}
+			r := &p.rows[i]
+			steep, mean, spread := 0.0, 0.0, 0.0
+			watts, weights := s.x[r.first:r.last], r.weights[:len(r.slope)]
+			for j, h := range r.slope {
+				x := watts[j]
+				steep += h * x
+				mean += weights[j] * x
+				spread += weights[j] * x * x
+			}
+			r.steep, r.spread = steep, max(0, spread-mean*mean)
 		}
 	}
 	// A patch that is further off than its noise allows has more of it.
 	rows := float64(len(p.rows))
 	p.scale = math.Max(1, misfit/(rows+2*math.Sqrt(rows)))
 	return twologL + misfit, true
-}
-
-// walk is the variance of the step of power at the beginning of a cell, W².
-func (p *patch) walk(cell int, w noise) float64 {
-	v := w.idle
-	if p.busy[cell] {
-		v = w.busy
-	}
-	v *= (p.ends[cell+1] - p.ends[cell-1]) / 2
-	if p.jump[cell] {
-		v += w.jump * w.jump
-	}
-	return v
-}
-
-// variance is that of a reading, W².
-func (p *patch) variance(r *row, w noise) float64 {
-	late := p.blind[r.channel] * r.steep
-	return w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late
-}
-
-// fresh forgets what has been found of a patch's power.
-func (p *patch) fresh() {
-	n := len(p.ends) - 1
-	p.steps, p.texture = resize(p.steps, n), resize(p.texture, n)
-	for i := range p.rows {
-		p.rows[i].steep, p.rows[i].spread = 0, 100
-	}
-}
-
-// look finds what a patch's power is like, once solved; same says that it has
-// the steps that it was solved with, and its readings nearly the same noise.
-func (s *solver) look(p *patch, w noise) (same bool) {
-	same = true
-	for i := 1; i < len(s.x); i++ {
-		if p.busy[i] && p.busy[i-1] {
-			p.texture[i] = p.rough(i, s.x[i])
-		}
-		if !p.jump[i] {
-			was := p.steps[i]
-			p.steps[i] = stepped(s.x[i]-s.x[i-1], p.walk(i, w)+p.texture[i])
-			same = same && (was > 0) == (p.steps[i] > 0)
-		}
-	}
-	for i := range p.rows {
-		r := &p.rows[i]
-		steep, mean, spread := 0.0, 0.0, 0.0
-		watts, weights := s.x[r.first:r.last], r.weights[:len(r.slope)]
-		for j, h := range r.slope {
-			x := watts[j]
-			steep += h * x
-			mean += weights[j] * x
-			spread += weights[j] * x * x
-		}
-		r.steep, r.spread = steep, max(0, spread-mean*mean)
-		same = same && math.Abs(p.variance(r, w)*s.weights[i]-1) < 0.1
-	}
-	return same
 }
 
 // rough is what the grain of the work adds to the variance of the step of power
@@ -661,7 +644,7 @@ func (s *solver) set(p *patch, c int, window, later float64) {
 // energy is another, over by.
 func (s *solver) differ(p *patch, drift []float64, by float64) {
 	s.weigh(p)
-	if _, ok := s.solve(p, p.noise, 0, false); !ok {
+	if _, ok := s.solve(p, p.noise, false, false); !ok {
 		return
 	}
 	for g := range drift {

@@ -99,7 +99,7 @@ func (r *solution) solve() {
 	each(r.held, func(s *solver, p *patch, _ int) {
 		p.cells = &s.cells
 		s.lay(p)
-		begin(s, p, 1)
+		r.begin(s, p, 0)
 		r.end(s, p)
 		p.cells = nil
 	})
@@ -126,12 +126,12 @@ func (r *solution) look() {
 	}
 	each(some, func(s *solver, p *patch, _ int) {
 		s.lay(p)
-		begin(s, p, 4)
+		r.begin(s, p, 0)
 	})
 	r.recognise(steps)
 	if r.align(edges) {
 		r.place()
-		each(some, func(s *solver, p *patch, _ int) { begin(s, p, 4) })
+		each(some, r.begin)
 	}
 	r.learner.look(kinds)
 	for _, p := range some {
@@ -149,21 +149,19 @@ func thin(held []*patch, n int) (some []*patch) {
 	return some
 }
 
-// begin finds what a patch's power is like, by the noise that is usual, in so
-// many looks at least.
-func begin(s *solver, p *patch, looks int) {
+// begin finds what a patch's power is like, by the noise that is usual.
+func (r *solution) begin(s *solver, p *patch, _ int) {
 	s.weigh(p)
 	p.noise = prior
 	p.noise.jump = p.step()
-	p.fresh()
-	s.solve(p, p.noise, looks, false)
+	s.solve(p, p.noise, true, false)
 }
 
 // end finds its energy, by the noise that it has.
 func (r *solution) end(s *solver, p *patch) {
 	p.noise = r.learner.noise(p)
 	more := r.memory(p)
-	if _, ok := s.solve(p, p.noise, 2, false); ok {
+	if _, ok := s.solve(p, p.noise, false, false); ok {
 		p.scale *= more
 		s.settle(p)
 		s.sway(p, r.tracks)
@@ -221,8 +219,7 @@ func (r *solution) align(some []*patch) (ok bool) {
 	for range 4 {
 		each(some, func(s *solver, p *patch, i int) {
 			slopes[i], curves[i] = [channels]float64{}, [channels]float64{}
-			p.fresh()
-			if _, ok := s.solve(p, p.noise, 4, false); !ok {
+			if _, ok := s.solve(p, p.noise, true, false); !ok {
 				return
 			}
 			for c := range r.tracks {
@@ -286,8 +283,7 @@ func (r *solution) scan(some []*patch, c int, known float64) (best float64) {
 		each(some, func(s *solver, p *patch, i int) {
 			s.shift(p, r.tracks, at)
 			parts[i] = math.Inf(1)
-			p.fresh()
-			if l, ok := s.solve(p, p.noise, 4, true); ok {
+			if l, ok := s.solve(p, p.noise, true, true); ok {
 				parts[i] = l
 			}
 		})

@@ -177,8 +177,7 @@ func TestSway(t *testing.T) {
 	var solve solver
 	solve.lay(p)
 	solve.weigh(p)
-	p.fresh()
-	if _, ok := solve.solve(p, p.noise, 4, false); !ok {
+	if _, ok := solve.solve(p, p.noise, true, false); !ok {
 		t.Fatal("no solution")
 	}
 	solve.settle(p)
@@ -188,8 +187,7 @@ func TestSway(t *testing.T) {
 	for i := range p.rows {
 		p.rows[i].value = p.readings[i].value
 	}
-	p.fresh()
-	solve.solve(p, p.noise, 4, false)
+	solve.solve(p, p.noise, true, false)
 	solve.settle(p)
 	slope = max(math.Abs(slope), math.Abs(p.drift[2*perChannel+paramLate][1]))
 	solve.sway(p, tracks)
