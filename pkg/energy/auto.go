@@ -472,7 +472,7 @@ func (r *reconstruction) build() {
 		channel := int8(slices.Index(r.tracks, t))
 		for _, u := range t.between(from+1, hi) {
 			at := p.sec(u.ns)
-			if u.window <= 0 || at-t.response.lag-u.window < begin {
+			if u.window <= 0 || u.vague || at-t.response.lag-u.window < begin {
 				continue
 			}
 			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, channel: channel})

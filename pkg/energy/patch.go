@@ -584,6 +584,11 @@ func (s *solver) sway(p *patch, tracks []*track) {
 	k := p.segments
 	scale := p.scale
 	for c := range channels {
+		if p.doubt[c] > 0 && !tracks[c].counts {
+			s.miss(p, int8(c))
+		}
+	}
+	for c := range channels {
 		by := p.unsure(c)
 		late := p.drift[c*perChannel+paramLate]
 		if late == nil {
@@ -613,7 +618,44 @@ func (s *solver) sway(p *patch, tracks []*track) {
 	p.scale = scale
 }
 
+// miss adds to the variances what it comes to if one of a channel's readings is not
+// of the update that it is taken for, but of one next to it: then it tells nothing
+// of what it is thought to, which may be most of what is known of a short event.
+func (s *solver) miss(p *patch, channel int8) {
+	u := resize(s.z, len(p.ends)-1)
+	s.z = u
+	s.w = resize(s.w, p.segments)
+	most := s.w // J², of each segment
+	for i := range p.rows {
+		r := &p.rows[i]
+		if r.channel != channel {
+			continue
+		}
+		clear(u)
+		copy(u[r.first:], r.weights)
+		s.a.Solve(u, 1)
+		left := 1 / s.weights[i]
+		for j, h := range r.weights {
+			left -= h * u[r.first+j]
+		}
+		at := 0.0
+		for j, g := range p.segment {
+			if g >= 0 {
+				at += (p.ends[j+1] - p.ends[j]) * u[j]
+			}
+			if g >= 0 && (j+1 == len(p.segment) || p.segment[j+1] != g) {
+				most[g] = max(most[g], at*at/left)
+				at = 0
+			}
+		}
+	}
+	for g, v := range most {
+		p.cov[g*p.segments+g] += missOdds * p.scale * v
+	}
+}
+
 const (
+	missOdds  = 0.1   // that a reading is of another update, where which one it is of is in doubt
 	leastSway = 0.002 // s
 	leastOdds = 0.01
 )

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
 )
 
 // TestStraddle: a channel that is read as often as it is updated may be read
@@ -197,5 +198,135 @@ func TestSway(t *testing.T) {
 	}
 	if was := p.chains[2].lag; was != 0 {
 		t.Errorf("the channel is left %.4f s later", was)
+	}
+}
+
+// TestVague: a read that comes late shows the update after the one that it is thought
+// to, and the next read, in time, the same again. When that was made is not known.
+func TestVague(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		late, poll int64 // ns
+		vague      int
+	}{
+		"one late":     {20 * ms, 100 * ms, 1},
+		"none late":    {0, 100 * ms, 0},
+		"read oftener": {0, 20 * ms, 0},
+	} {
+		rng := rand.New(rand.NewPCG(1, 31))
+		r := builtin(Instant)
+		r.update = 0.1
+		track := newTrack(Instant, r)
+		watts := make([]float64, 500)
+		for i := range watts {
+			watts[i] = 60 + 0.3*rng.NormFloat64()
+		}
+		for ns := c.poll; ns < 40_000*ms; ns += c.poll {
+			at := ns
+			if ns == 30_000*ms {
+				at += c.late
+			}
+			track.at(at, watts[(at+98*ms)/(100*ms)]) // updates are 2 ms after the reads
+		}
+		var vague []int64
+		for _, u := range track.updates {
+			if u.vague {
+				vague = append(vague, u.ns)
+			}
+		}
+		if len(vague) != c.vague || c.vague == 1 && (vague[0] < 29_800*ms || vague[0] > 30_100*ms) {
+			t.Errorf("%s: updates at %v ns are in doubt, want %d", name, vague, c.vague)
+		}
+	}
+}
+
+// TestTurn: a channel that is read as often as it is updated is read just before
+// each update at first, and then just after, so that readings are older at first than later.
+func TestTurn(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 32))
+	power := &sensor.Curve{}
+	power.Until(0, 60)
+	now := 20_000 * ms
+	power.Until(now, 60)
+	var events []record.Record
+	for i := range 60 {
+		long := 150*ms + rng.Int64N(250*ms)
+		e := event(fmt.Sprint("burst", i), now, now+long)
+		e.Phase = "burst"
+		events = append(events, e)
+		now += long
+		power.Until(now, 450)
+		now += 300*ms + rng.Int64N(700*ms)
+		power.Until(now, 60)
+	}
+	power.Until(now+3000*ms, 60)
+	middle := (20_000*ms + now) / 2
+	var trace []record.Record
+	for ns := 200 * ms; ns < now+2000*ms; ns += 100 * ms {
+		made := ns
+		if ns < middle {
+			made -= 99 * ms
+		}
+		s := &record.Sample{TimeNS: ns, ReadOK: true}
+		s.PowerInstantW = record.Some(power.Mean(made-25*ms, made) + 0.3*rng.NormFloat64())
+		trace = append(trace, s)
+	}
+	board := &sensor.Sensors{GPUs: []sensor.GPU{{Channels: map[string]*sensor.Channel{Instant: {
+		UpdateMS: record.Some(100.0), WindowMS: record.Some(25.0), WindowCI95MS: []float64{24.9, 25.1},
+		LagMS: record.Some(0.0), LagCI95MS: []float64{-0.5, 0.5}, Coverage: record.Some(0.25),
+	}}}}}
+	got, _ := run(t, Options{Sensors: board}, trace, events)
+	good := 0
+	for i, r := range events {
+		e := r.(*record.Event)
+		x := got[e.ID].Energy
+		j, ok := x.Joules.Get()
+		if !ok {
+			continue
+		}
+		want := 450 * e.Duration()
+		if off := math.Abs(j - want); off > 2*x.CI95J.V {
+			t.Errorf("burst %d: %.2f ± %.2f J, want %.2f", i, j, x.CI95J.V, want)
+		}
+		if x.CI95J.V < 0.1*want {
+			good++
+		}
+	}
+	if good < 30 {
+		t.Errorf("%d of 60 bursts are known to 10 %%, want 30", good)
+	}
+}
+
+// TestMiss: what is known of a burst by one reading alone is not known where that reading
+// may be of another update.
+func TestMiss(t *testing.T) {
+	t.Parallel()
+	s := &share{event: &pending{event: record.Event{EndNS: 80 * ms, Phase: "burst"}}}
+	sd := func(doubt float64) float64 {
+		p := &patch{
+			cells: &cells{}, lo: -300 * ms, from: -250 * ms, until: 350 * ms, hi: 400 * ms, fine: 25e6,
+			cuts: []int64{0, 80 * ms}, edges: []edge{{0, s, true}, {80 * ms, s, false}}, noise: prior,
+		}
+		p.noise.jump, p.doubt[2] = 800, doubt
+		for k := range 6 {
+			p.readings = append(p.readings, reading{at: -0.2 + 0.1*float64(k), window: 0.1, value: 60, channel: 2})
+		}
+		var tracks []*track
+		for _, name := range trackNames {
+			tracks = append(tracks, newTrack(name, builtin(name)))
+		}
+		var solve solver
+		solve.lay(p)
+		solve.weigh(p)
+		if _, ok := solve.solve(p, p.noise, true, false); !ok {
+			t.Fatal("no solution")
+		}
+		solve.settle(p)
+		solve.sway(p, tracks)
+		return math.Sqrt(p.cov[1*p.segments+1])
+	}
+	if sure, unsure := sd(0), sd(0.1); sure > 1 || unsure < 10 {
+		t.Errorf("± %.2f J, and ± %.2f J where the update is in doubt: want less than 1, and some 20", sure, unsure)
 	}
 }

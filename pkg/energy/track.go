@@ -27,6 +27,7 @@ type track struct {
 	read       bool
 	lastNS     int64 // of the last read
 	lastMJ     int64
+	seenNS     int64   // of the read that showed the value first
 	lastBefore int64   // when the call of the last read began
 	took       float64 // ns that a call of the counter takes
 	spacing    float64 // typical, of updates, ns
@@ -34,6 +35,7 @@ type track struct {
 
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
+	turn           turn   // when it began to be read on the other side of its updates; none where its time is 0
 	alien          string // why its readings are worth nothing
 	instead        guess  // of its window, where nothing was measured
 
@@ -164,6 +166,7 @@ type update struct {
 	count  int64
 	breaks int64
 	blindS float64 // s by which ns may be off, one standard deviation
+	vague  bool    // which update it was is not known
 }
 
 // response is how a channel follows the power and how well that is known.
@@ -234,6 +237,15 @@ const lowReads = 10
 func (t *track) learn(from *track) {
 	t.response.window, t.instead = from.response.window, from.instead
 	t.shift, t.shiftSE, t.aligned, t.alien = from.shift, from.shiftSE, from.aligned, from.alien
+	t.turn = from.turn
+}
+
+// later is by how much a patch's readings are later than the response says, s.
+func (t *track) later(p *patch) float64 {
+	if p.originNS < t.turn.ns {
+		return t.shift + t.turn.by
+	}
+	return t.shift
 }
 
 // suspect says whether a reading is one that no board shows at rest.
@@ -262,6 +274,11 @@ func (t *track) at(ns int64, w float64) {
 		return
 	}
 	t.polled += (float64(ns-prev)/1e9 - t.polled) / 16
+	if w != t.value {
+		t.seenNS = ns
+	} else if t.varies.plain && float64(ns-t.seenNS) < t.clock.period {
+		t.blur(ns)
+	}
 	made, off, fresh := t.clock.look(prev, ns, w != t.value)
 	t.varies.add(w - t.value)
 	t.straddle(ns-prev, w == t.value && t.varies.plain)
@@ -377,6 +394,15 @@ func (t *track) push(ns int64, window, w, off float64) {
 		t.rest.add(w)
 	} else {
 		t.rest.interrupt()
+	}
+}
+
+// blur notes a read that shows what the one before did though the last update, made when
+// it is thought to have been, would have been followed by another: it may be that one.
+func (t *track) blur(ns int64) {
+	c := &t.clock
+	if n := len(t.updates); n > 0 && c.hi-(float64(ns-c.base)-c.period) < 0.1*(c.hi-c.lo) {
+		t.updates[n-1].vague = true
 	}
 }
 
