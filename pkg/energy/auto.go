@@ -461,6 +461,12 @@ func (r *reconstruction) build() {
 	slices.Sort(cuts)
 	cuts = slices.Compact(cuts)
 	p.cuts, p.from, p.until, p.lo, p.hi, p.fine = cuts, from, until, lo, hi, step/2
+	// Of a reading that sees a part of a cell, the rest of the cell is another thing.
+	for _, t := range use {
+		if t.response.coverage <= 0.8 {
+			p.fine = min(p.fine, max(t.reach(), t.response.update/8)*1e9)
+		}
+	}
 	begin := p.sec(lo)
 
 	readings := 0

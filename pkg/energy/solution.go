@@ -160,6 +160,9 @@ func (r *solution) begin(s *solver, p *patch, _ int) {
 // end finds its energy, by the noise that it has.
 func (r *solution) end(s *solver, p *patch) {
 	p.noise = r.learner.noise(p)
+	if len(p.readings) > 0 && r.tracks[p.readings[0].channel].response.coverage <= 0.8 {
+		p.noise.busy *= unseenWalk
+	}
 	more := r.memory(p)
 	if _, ok := s.solve(p, p.noise, false, false); ok {
 		p.scale *= more
@@ -186,6 +189,11 @@ func (r *solution) memory(p *patch) float64 {
 	}
 	return math.Max(1, more)
 }
+
+// unseenWalk is by how much the variance by which power walks is more than what readings
+// that see a part of the time say: it is found from few of them, and the rest of the
+// time goes by it.
+const unseenWalk = 2
 
 // mostMemory is how much more the noise of a mean of readings may be for its
 // memory, as a variance; for readings that are means over many updates, which

@@ -240,6 +240,40 @@ func TestVague(t *testing.T) {
 	}
 }
 
+// quarter is a GPU whose instantaneous power is the mean of a quarter of the time, told.
+func quarter() *sensor.Sensors {
+	return &sensor.Sensors{GPUs: []sensor.GPU{{Channels: map[string]*sensor.Channel{Instant: {
+		UpdateMS: record.Some(100.0), WindowMS: record.Some(25.0), WindowCI95MS: []float64{24.9, 25.1},
+		LagMS: record.Some(0.0), LagCI95MS: []float64{-0.5, 0.5}, Coverage: record.Some(0.25),
+	}}}}}
+}
+
+// TestPartTime: what power does where a sensor does not see it is not what a reading
+// says of the cell that it sees a part of, and goes by a walk that is found from little.
+func TestPartTime(t *testing.T) {
+	t.Parallel()
+	sd := func(window, coverage float64) float64 {
+		b := quarter()
+		c := b.GPUs[0].Channels[Instant]
+		c.WindowMS, c.WindowCI95MS, c.Coverage = record.Some(window), []float64{window - 0.1, window + 0.1}, record.Some(coverage)
+		rng := rand.New(rand.NewPCG(1, 33))
+		var trace, events []record.Record
+		for ns := 20 * ms; ns < 20_000*ms; ns += 100 * ms {
+			w := 60 + 0.3*rng.NormFloat64()
+			if ns > 10_000*ms && ns < 12_000*ms {
+				w = 300 + 20*rng.NormFloat64()
+			}
+			trace = append(trace, &record.Sample{TimeNS: ns, ReadOK: true, PowerInstantW: record.Some(w)})
+		}
+		events = append(events, event("e", 10_000*ms, 12_000*ms))
+		got, _ := run(t, Options{Sensors: b}, trace, events)
+		return got["e"].Energy.CI95J.V
+	}
+	if all, part := sd(100, 1), sd(25, 0.25); part < 1.1*all {
+		t.Errorf("± %.2f J by a sensor that sees a quarter of the time, ± %.2f J by one that sees all", part, all)
+	}
+}
+
 // TestTurn: a channel that is read as often as it is updated is read just before
 // each update at first, and then just after, so that readings are older at first than later.
 func TestTurn(t *testing.T) {
@@ -272,11 +306,7 @@ func TestTurn(t *testing.T) {
 		s.PowerInstantW = record.Some(power.Mean(made-25*ms, made) + 0.3*rng.NormFloat64())
 		trace = append(trace, s)
 	}
-	board := &sensor.Sensors{GPUs: []sensor.GPU{{Channels: map[string]*sensor.Channel{Instant: {
-		UpdateMS: record.Some(100.0), WindowMS: record.Some(25.0), WindowCI95MS: []float64{24.9, 25.1},
-		LagMS: record.Some(0.0), LagCI95MS: []float64{-0.5, 0.5}, Coverage: record.Some(0.25),
-	}}}}}
-	got, _ := run(t, Options{Sensors: board}, trace, events)
+	got, _ := run(t, Options{Sensors: quarter()}, trace, events)
 	good := 0
 	for i, r := range events {
 		e := r.(*record.Event)
