@@ -44,6 +44,10 @@ func (r *reconstruction) release(finish func(*share), end bool) {
 	}
 	for _, t := range r.tracks {
 		t.restVar, t.workVar = t.rest.variance(), t.work.variance()
+		t.fewVar = 0
+		if t.restVar == 0 {
+			t.fewVar = t.rest.short()
+		}
 	}
 	s.held, r.held, r.heldEdges = r.held, s.held[:0], 0
 	for i, t := range r.tracks {
@@ -160,6 +164,9 @@ func (r *solution) begin(s *solver, p *patch, _ int) {
 // end finds its energy, by the noise that it has.
 func (r *solution) end(s *solver, p *patch) {
 	p.noise = r.learner.noise(p)
+	for c, t := range r.tracks {
+		p.noise.sd[c] = max(p.noise.sd[c], math.Sqrt(t.fewVar))
+	}
 	if len(p.readings) > 0 && r.tracks[p.readings[0].channel].response.coverage <= 0.8 {
 		p.noise.busy *= unseenWalk
 	}

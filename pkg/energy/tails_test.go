@@ -360,3 +360,33 @@ func TestMiss(t *testing.T) {
 		t.Errorf("± %.2f J, and ± %.2f J where the update is in doubt: want less than 1, and some 20", sure, unsure)
 	}
 }
+
+// TestNoiseByFewReadings: a slow channel's rest is too short for means of many
+// readings, but its readings tell by themselves that their noise has a memory.
+func TestNoiseByFewReadings(t *testing.T) {
+	t.Parallel()
+	of := func(memory, sd float64) float64 {
+		all := 0.0
+		for seed := range uint64(50) {
+			rng := rand.New(rand.NewPCG(seed, 34))
+			var b blocks
+			noise := rng.NormFloat64()
+			for range 40 {
+				noise = memory*noise + math.Sqrt(1-memory*memory)*rng.NormFloat64()
+				b.add(60 + sd*noise)
+			}
+			all += b.short() / 50
+		}
+		return all
+	}
+	if white, red, none := of(0, 0.5), of(0.5, 0.5), of(0, 0); white < 0.2 || white > 0.6 || red < 0.5 || red > 1.2 || none != 0 {
+		t.Errorf("%.2f W² of white noise, %.2f of noise with a memory, %.2f of none, want some 0.25, 0.75 and 0", white, red, none)
+	}
+	var b blocks
+	for range blockOf * (fewBlocks + 1) {
+		b.add(60)
+	}
+	if v := b.short(); len(b.apart) < fewBlocks || v != 0 {
+		t.Errorf("%.2f W² by few readings where there are many", v)
+	}
+}

@@ -44,6 +44,7 @@ type track struct {
 	quiet   bool // no event is going on, nor was one lately
 	rest    blocks
 	restVar float64 // W²: rest's variance when the batch was full
+	fewVar  float64 // W²: the same, where blocks are too few, by single readings
 	workVar float64 // W²: work's
 }
 
@@ -55,14 +56,26 @@ type blocks struct {
 	sum, last float64
 	seen      int
 	apart     []float64 // squares, W²; the latest
+
+	// Until there are enough of them.
+	few       [farApart]float64 // W: the latest readings in a row
+	row       int               // how many
+	next, far []float64         // W²: squares of by how much readings differ from that before, and from that farApart before
 }
 
 const (
 	blockOf   = 8
 	mostApart = 512
+	fewBlocks = 12 // fewer tell nothing
+	farApart  = 4  // readings, beyond which noise hardly has a memory
+	fewApart  = 20
+	mostShort = 4 // times the variance of a reading
 )
 
 func (b *blocks) add(w float64) {
+	if len(b.apart) < fewBlocks {
+		b.compare(w)
+	}
 	b.sum += w
 	if b.n++; b.n < blockOf {
 		return
@@ -80,16 +93,47 @@ func (b *blocks) add(w float64) {
 }
 
 // interrupt begins anew, after an event.
-func (b *blocks) interrupt() { b.n, b.sum, b.seen = 0, 0, 0 }
+func (b *blocks) interrupt() { b.n, b.sum, b.seen, b.row = 0, 0, 0, 0 }
+
+// compare takes a reading with those shortly before it.
+func (b *blocks) compare(w float64) {
+	if b.row > 0 {
+		d := w - b.few[(b.row-1)%farApart]
+		b.next = append(b.next, d*d)
+	}
+	if b.row >= farApart {
+		d := w - b.few[b.row%farApart]
+		b.far = append(b.far, d*d)
+	}
+	b.few[b.row%farApart] = w
+	b.row++
+}
+
+// short is what variance is, W², by few readings, as noise that is forgotten step by
+// step has it; 0 where it is not known.
+func (b *blocks) short() float64 {
+	if len(b.apart) >= fewBlocks || len(b.far) < fewApart {
+		return 0
+	}
+	near, far := halfSquare(b.next), halfSquare(b.far)
+	if near == 0 {
+		return far
+	}
+	return far * max(1, min(mostShort, 2*far/near-1))
+}
+
+// halfSquare is half of the mean of squares of normal quantities, W², of which the median
+// is 0.455: steps of power are few and do not move it.
+func halfSquare(squares []float64) float64 {
+	return stats.Quantile(slices.Sorted(slices.Values(squares)), 0.5) / (2 * 0.455)
+}
 
 // variance is that of a reading in a mean of many, W²; 0 where it is not known.
 func (b *blocks) variance() float64 {
-	if len(b.apart) < 12 {
+	if len(b.apart) < fewBlocks {
 		return 0
 	}
-	// The median of the square of a normal quantity is 0.455 of its variance;
-	// steps of power are few and do not move it.
-	return blockOf * stats.Quantile(slices.Sorted(slices.Values(b.apart)), 0.5) / (2 * 0.455)
+	return blockOf * halfSquare(b.apart)
 }
 
 // walk is the variance by which power walks inside events, W²/s, as far as it
