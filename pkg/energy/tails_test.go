@@ -390,3 +390,44 @@ func TestNoiseByFewReadings(t *testing.T) {
 		t.Errorf("%.2f W² by few readings where there are many", v)
 	}
 }
+
+// TestSpreadOfAKind: estimates that differ no more than their variances say may still be of
+// events that differ, and readings that tell nothing of an event do not make it the mean
+// of its kind.
+func TestSpreadOfAKind(t *testing.T) {
+	t.Parallel()
+	x, v := []float64{98, 102, 99, 101, 97, 103, 100, 100}, make([]float64, 8)
+	for i := range v {
+		v[i] = 4
+	}
+	if _, between := heterogeneity(x, v); between != 0 {
+		t.Errorf("between %.2f W², want 0: they differ by their variances", between)
+	}
+	if most := spreadAtMost(x, v); most < 2 || most > 16 {
+		t.Errorf("%.2f W² at most, want some 6", most)
+	}
+	if most := spreadAtMost(x[:1], v[:1]); most != 0 {
+		t.Errorf("%.2f W² of one event", most)
+	}
+	// Each of a thousand is 10 J by its own readings, give or take.
+	of := func(sd float64) float64 {
+		var held []*patch
+		for i := range int64(1000) {
+			e := record.Event{StartNS: i * 1000 * ms, EndNS: i*1000*ms + 100*ms, Phase: "burst"}
+			s := &share{event: &pending{event: e}}
+			held = append(held, &patch{
+				edges: []edge{{e.StartNS, s, true}, {e.EndNS, s, false}}, readings: make([]reading, 1), segments: 3,
+				joules: []float64{6, 10, 6}, cov: []float64{1, 0, 0, 0, sd * sd, 0, 0, 0, 1},
+			})
+		}
+		g := groups{map[kind]*pool{}}
+		g.shrink(held, nil)
+		return math.Sqrt(held[0].cov[4])
+	}
+	if sd := of(5); sd < 10*leastSpread {
+		t.Errorf("± %.3f J of one that its kind tells: no two are as alike as that", sd)
+	}
+	if sd := of(0.03); sd > 0.03 {
+		t.Errorf("± %.3f J of one that its own readings tell to 0.03 J", sd)
+	}
+}
