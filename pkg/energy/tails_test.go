@@ -424,7 +424,7 @@ func TestSpreadOfAKind(t *testing.T) {
 		g.shrink(held, nil)
 		return math.Sqrt(held[0].cov[4])
 	}
-	if sd := of(5); sd < 10*leastSpread {
+	if sd := of(5); sd < 0.2 {
 		t.Errorf("± %.3f J of one that its kind tells: no two are as alike as that", sd)
 	}
 	if sd := of(0.03); sd > 0.03 {
