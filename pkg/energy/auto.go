@@ -481,7 +481,7 @@ func (r *reconstruction) build() {
 			if u.window <= 0 || u.vague || at-t.response.lag-u.window < begin {
 				continue
 			}
-			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, channel: channel})
+			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, tick: t.tick(&u), channel: channel})
 			p.blind[channel] = max(p.blind[channel], u.blindS)
 		}
 		p.blind[channel] = math.Hypot(p.blind[channel], t.response.delaySE)
@@ -532,7 +532,13 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 			if holes := b.holes - a.holes; holes > 0 {
 				rank += math.Cbrt(holes)
 			}
-			p.rests[i] = rest{b.joules.minus(a.joules), max(0, b.holes-a.holes), b.count - a.count, i, rank, true}
+			joules := b.joules.minus(a.joules)
+			// When the counter ticks is found out better and better: what it ticked by is
+			// of more or less time than that is.
+			if ticked := b.ticked - a.ticked; t.counts && ticked > 0 {
+				joules *= p.spacing / ticked
+			}
+			p.rests[i] = rest{joules, max(0, b.holes-a.holes), b.count - a.count, i, rank, true}
 		}
 		p.settleOn(r.tracks)
 	}

@@ -96,6 +96,7 @@ type reading struct {
 	at      float64 // s after the patch's origin
 	window  float64 // s
 	value   float64 // W
+	tick    float64 // W²: variance for its having one tick of the counter more or less
 	channel int8    // index in the reconstruction's chains
 }
 
@@ -388,7 +389,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 		for i := range p.rows {
 			r := &p.rows[i]
 			late := p.blind[r.channel] * r.steep
-			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late
+			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late + r.tick
 			weight := 1 / v
 			s.weights[i] = weight
 			if likelihood {
@@ -489,7 +490,7 @@ func (s *solver) total(p *patch, w noise) (off, v float64, ok bool) {
 		return 0, 0, false
 	}
 	for _, r := range []*row{first, last} {
-		v += r.window * r.window * w.sd[counter] * w.sd[counter]
+		v += r.window * r.window * (w.sd[counter]*w.sd[counter] + r.tick/2)
 	}
 	copy(s.u, s.sum)
 	s.a.Solve(s.u, 1)
@@ -584,7 +585,7 @@ func (s *solver) sway(p *patch, tracks []*track) {
 	k := p.segments
 	scale := p.scale
 	for c := range channels {
-		if p.doubt[c] > 0 && !tracks[c].counts {
+		if p.doubt[c] > 0 {
 			s.miss(p, int8(c))
 		}
 	}

@@ -431,3 +431,72 @@ func TestSpreadOfAKind(t *testing.T) {
 		t.Errorf("± %.3f J of one that its own readings tell to 0.03 J", sd)
 	}
 }
+
+// TestTicksInDoubt: a long call of the counter's shows one tick more than was thought, and
+// the read after it none. What both have is right, and each by itself is not.
+func TestTicksInDoubt(t *testing.T) {
+	t.Parallel()
+	track := newTrack(Counter, builtin(Counter))
+	for k := int64(1); k < 300; k++ {
+		before, ns := 100*k*ms+ms, 100*k*ms+4*ms
+		if k == 200 {
+			ns += 8 * ms
+		}
+		track.count(before, ns, 6000*((ns-6*ms)/(100*ms))) // it ticks 6 ms after each 100
+	}
+	total := 0.0
+	for i, u := range track.updates[1:] {
+		if math.Abs(u.value-60) > 1e-9 {
+			t.Errorf("tick %d: %.3f W over %.3f s, want 60", i, u.value, u.window)
+		}
+		total += u.value * u.window
+	}
+	if want := track.last().joules.minus(track.updates[0].joules); math.Abs(total-want) > 1e-9 {
+		t.Errorf("ticks add up to %.3f J, want %.3f", total, want)
+	}
+}
+
+// TestRestAsLongAsItIs: while it is found out when the counter ticks, so many ticks seem to take
+// less or more time than they do. Power between patches is no other for that.
+func TestRestAsLongAsItIs(t *testing.T) {
+	t.Parallel()
+	var trace []record.Record
+	for k := int64(1); k < 300; k++ {
+		ns := 100*k*ms + 95*ms - 3*k*ms/10
+		trace = append(trace, &record.Counter{BeforeNS: ns - ms, TimeNS: ns, EnergyMilliJ: record.Some(6000 * (ns / (100 * ms)))})
+	}
+	got, _ := run(t, Options{Sensors: board20()}, trace, []record.Record{event("e", 2000*ms, 25_000*ms)})
+	if x := got["e"].Energy; math.Abs(x.Joules.V-60*23) > 0.05 {
+		t.Errorf("%.3f ± %.3f J in 23 s, want 1380", x.Joules.V, x.CI95J.V)
+	}
+}
+
+// TestOneTickMoreOrLess: reads a second apart do not show which ticks they have.
+func TestOneTickMoreOrLess(t *testing.T) {
+	t.Parallel()
+	sd := func(apart float64) float64 {
+		track := newTrack(Counter, builtin(Counter))
+		track.spacing = apart * 1e9
+		s := &share{event: &pending{event: record.Event{EndNS: 3000 * ms}}}
+		p := &patch{
+			cells: &cells{}, lo: -3000 * ms, from: -2000 * ms, until: 5000 * ms, hi: 6000 * ms, fine: 200e6,
+			cuts: []int64{0, 3000 * ms}, edges: []edge{{0, s, true}, {3000 * ms, s, false}}, noise: prior,
+		}
+		p.noise.jump, p.noise.sd[1], p.noise.busy = 400, 0.1, 1
+		for at := -2.0; at < 6; at++ {
+			u := update{value: 200, window: 1}
+			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, tick: track.tick(&u), channel: 1})
+		}
+		var solve solver
+		solve.lay(p)
+		solve.weigh(p)
+		if _, ok := solve.solve(p, p.noise, true, false); !ok {
+			t.Fatal("no solution")
+		}
+		solve.settle(p)
+		return math.Sqrt(p.cov[1*p.segments+1])
+	}
+	if often, seldom := sd(0.1), sd(1); seldom < often+1 {
+		t.Errorf("± %.2f J where each tick is read, ± %.2f J where one in ten is: want more, by a part of a tick of 20 J", often, seldom)
+	}
+}
