@@ -490,6 +490,7 @@ func (r *reconstruction) build() {
 		}
 	}
 	for i, t := range r.tracks {
+		p.wide[i] = t.response.windowSE
 		p.chains[i] = t.response.chain
 		p.chains[i].lag += t.shift
 	}

@@ -24,6 +24,7 @@ type patch struct {
 	readings []reading
 	chains   [channels]chain
 	blind    [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
+	wide     [channels]float64 // s, by which their windows may be wider, one standard deviation
 	doubt    [channels]float64 // s, the same because a reading may be an update older
 
 	*cells   // while it is being solved
@@ -124,7 +125,7 @@ const (
 	paramLate = iota
 	paramEarly
 	paramGain
-	paramWindow // by the other window that it may have
+	paramWindow // s, by which its window is wider about its middle; or by the other window that it may have
 	perChannel
 )
 
@@ -564,6 +565,12 @@ func (s *solver) settle(p *patch) {
 		late := int(r.channel)*perChannel + paramLate
 		early := int(r.channel)*perChannel + paramEarly
 		gain := int(r.channel)*perChannel + paramGain
+		wide := p.drifts[(int(r.channel)*perChannel+paramWindow)*k:][:k]
+		ends := 0.0 // W/s: what a second more would show
+		if p.wide[r.channel] > 0 {
+			p.drift[int(r.channel)*perChannel+paramWindow] = wide
+			ends = s.ends(p, r)
+		}
 		p.drift[late], p.drift[early], p.drift[gain] = p.drifts[late*k:][:k], p.drifts[early*k:][:k], p.drifts[gain*k:][:k]
 		for g := range k {
 			at := 0.0
@@ -574,8 +581,28 @@ func (s *solver) settle(p *patch) {
 			p.drift[late][g] += r.steep * at
 			p.drift[early][g] += r.steep * at
 			p.drift[gain][g] += r.value * at
+			wide[g] += ends * at
 		}
 	}
+}
+
+// ends is what a reading would show for each second by which its window is wider about its
+// middle: of the power at its ends more, and of what it shows less, W/s.
+func (s *solver) ends(p *patch, r *row) float64 {
+	c := &p.chains[r.channel]
+	until := r.at - c.lag - c.tau
+	watts := func(at float64) float64 {
+		i := r.first
+		for i+1 < r.last && p.ends[i+1] <= at {
+			i++
+		}
+		return s.x[i]
+	}
+	shown := 0.0
+	for j, h := range r.weights {
+		shown += h * s.x[r.first+j]
+	}
+	return ((watts(until)+watts(until-r.window))/2 - shown) / r.window
 }
 
 // sway finds what it comes to if a channel of which that is known badly is later

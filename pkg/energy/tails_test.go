@@ -500,3 +500,43 @@ func TestOneTickMoreOrLess(t *testing.T) {
 		t.Errorf("± %.2f J where each tick is read, ± %.2f J where one in ten is: want more, by a part of a tick of 20 J", often, seldom)
 	}
 }
+
+// TestWidth: a burst that is all inside a mean over a second is that mean times the second, as
+// well as the second is known.
+func TestWidth(t *testing.T) {
+	t.Parallel()
+	s := &share{event: &pending{event: record.Event{EndNS: 300 * ms, Phase: "burst"}}}
+	p := &patch{
+		cells: &cells{}, lo: -1500 * ms, from: -1300 * ms, until: 1600 * ms, hi: 1900 * ms, fine: 50e6,
+		cuts: []int64{0, 300 * ms}, edges: []edge{{0, s, true}, {300 * ms, s, false}}, noise: prior,
+	}
+	p.noise.jump, p.wide[3] = 1000, 0.005
+	for k := range 30 {
+		at := -1.2 + 0.1*float64(k)
+		inside := max(0, min(0.3, at)-max(0, at-1))
+		p.readings = append(p.readings, reading{at: at, window: 1, value: 60 + 390*inside, channel: 3})
+	}
+	p.chains[3].tau = 1e-4
+	var solve solver
+	solve.lay(p)
+	solve.weigh(p)
+	if _, ok := solve.solve(p, p.noise, true, false); !ok {
+		t.Fatal("no solution")
+	}
+	solve.settle(p)
+	by, wider := p.drift[3*perChannel+paramWindow], make([]float64, p.segments)
+	solve.set(p, 3, 1.005, -0.0025)
+	solve.differ(p, wider, 0.005)
+	if by == nil || wider[1] < 50 || math.Abs(by[1]+wider[1]) > 10 {
+		t.Errorf("%.1f J for each second by which it is wider, of %.1f J: want %.1f, as its readings show", by, p.joules[1], wider)
+	}
+	for name, want := range map[string]float64{Average: 0.005, Counter: 0} {
+		c := &sensor.Channel{
+			UpdateMS: record.Some(100.0), WindowMS: record.Some(1000.0), WindowCI95MS: []float64{1000 - 9.8, 1000 + 9.8},
+			LagMS: record.Some(0.0), LagCI95MS: []float64{-0.5, 0.5}, Coverage: record.Some(1.0),
+		}
+		if se := respond(name, c).windowSE; math.Abs(se-want) > 1e-4 {
+			t.Errorf("%s: the window is known to %.4f s, want %.4f", name, se, want)
+		}
+	}
+}

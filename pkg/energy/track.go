@@ -225,6 +225,7 @@ type response struct {
 	delaySE  float64 // s, of lag and window together
 	coverage float64 // share of the time seen
 	gain     float64 // readings are divided by it
+	windowSE float64 // s, of the window about its middle; 0 where that is nothing, or was not measured
 	told     bool    // measured on this board; else what boards of the kind do
 }
 
@@ -233,13 +234,13 @@ type response struct {
 func builtin(name string) response {
 	switch name {
 	case record.ChannelDriver:
-		return response{chain{0.0135, 0.002}, 0.006, 0.020, 0.006, 1, 1, false}
+		return response{chain{0.0135, 0.002}, 0.006, 0.020, 0.006, 1, 1, 0, false}
 	case record.ChannelCounter:
-		return response{chain{0.0135, 0}, 0.1, 0.1, 0.010, 1, 1, false}
+		return response{chain{0.0135, 0}, 0.1, 0.1, 0.010, 1, 1, 0, false}
 	case record.ChannelInstant:
-		return response{chain{0.0135, 0.005}, 0.060, 0.1, 0.030, 0.25, 1, false}
+		return response{chain{0.0135, 0.005}, 0.060, 0.1, 0.030, 0.25, 1, 0, false}
 	default:
-		return response{chain{0.0135, 0.010}, 1, 0.1, 0.060, 1, 1, false}
+		return response{chain{0.0135, 0.010}, 1, 0.1, 0.060, 1, 1, 0, false}
 	}
 }
 
@@ -260,6 +261,9 @@ func respond(name string, c *sensor.Channel) response {
 	lag := (c.LagCI95MS[1] - c.LagCI95MS[0]) / (2 * 1.96) * ms
 	window := (c.WindowCI95MS[1] - c.WindowCI95MS[0]) / (2 * 1.96) * ms
 	r.delaySE = math.Hypot(lag, window/2)
+	if name != record.ChannelCounter && window > leastWindowSE*r.window { // a tick is as long as it is
+		r.windowSE = window
+	}
 	r.coverage = c.Coverage.Or(r.coverage)
 	if g, ok := c.Gain.Get(); ok && g > 0.9 && g < 1.1 {
 		r.gain = g
@@ -267,6 +271,9 @@ func respond(name string, c *sensor.Channel) response {
 	r.told = true
 	return r
 }
+
+// leastWindowSE is the share of a window from which on it matters that it is not known better.
+const leastWindowSE = 0.0015
 
 // delay is how much later than the power a mean over a window is, s.
 func (r response) delay(window float64) float64 { return r.lag + r.tau + window/2 }
