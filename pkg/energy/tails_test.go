@@ -530,13 +530,13 @@ func TestWidth(t *testing.T) {
 	if by == nil || wider[1] < 50 || math.Abs(by[1]+wider[1]) > 10 {
 		t.Errorf("%.1f J for each second by which it is wider, of %.1f J: want %.1f, as its readings show", by, p.joules[1], wider)
 	}
-	for name, want := range map[string]float64{Average: 0.005, Counter: 0} {
+	for window, want := range map[float64]float64{1000: 0.01, 100: 0} {
 		c := &sensor.Channel{
-			UpdateMS: record.Some(100.0), WindowMS: record.Some(1000.0), WindowCI95MS: []float64{1000 - 9.8, 1000 + 9.8},
+			UpdateMS: record.Some(100.0), WindowMS: record.Some(window), WindowCI95MS: []float64{window - 19.6, window + 19.6},
 			LagMS: record.Some(0.0), LagCI95MS: []float64{-0.5, 0.5}, Coverage: record.Some(1.0),
 		}
-		if se := respond(name, c).windowSE; math.Abs(se-want) > 1e-4 {
-			t.Errorf("%s: the window is known to %.4f s, want %.4f", name, se, want)
+		if se := respond(Average, c).windowSE; math.Abs(se-want) > 1e-4 {
+			t.Errorf("the window of %.0f ms is known to %.4f s about its middle, want %.4f", window, se, want)
 		}
 	}
 }

@@ -261,7 +261,9 @@ func respond(name string, c *sensor.Channel) response {
 	lag := (c.LagCI95MS[1] - c.LagCI95MS[0]) / (2 * 1.96) * ms
 	window := (c.WindowCI95MS[1] - c.WindowCI95MS[0]) / (2 * 1.96) * ms
 	r.delaySE = math.Hypot(lag, window/2)
-	if name != record.ChannelCounter && window > leastWindowSE*r.window { // a tick is as long as it is
+	// Means that follow each other show of a wider window what the next one does not. A short
+	// one is told from what the channel follows power by, and moves with that.
+	if r.window > 2*r.update && window > leastWindowSE*r.window {
 		r.windowSE = window
 	}
 	r.coverage = c.Coverage.Or(r.coverage)
