@@ -36,7 +36,7 @@ const (
 	// means over 500 ms, where 1 s is thought, to 0.35.
 	strange        = 6.0
 	strangeReading = 0.28
-	plainly        = 25.0 // the same, by which another mean has to be likelier to be taken
+	plainly        = 10.0 // the same, by which another mean has to be likelier to be taken
 )
 
 // recognise looks at whether the channels of which nothing was measured follow

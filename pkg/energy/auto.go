@@ -461,6 +461,12 @@ func (r *reconstruction) build() {
 	slices.Sort(cuts)
 	cuts = slices.Compact(cuts)
 	p.cuts, p.from, p.until, p.lo, p.hi, p.fine = cuts, from, until, lo, hi, step/2
+	// Of a reading that sees a part of a cell, the rest of the cell is another thing.
+	for _, t := range use {
+		if t.response.coverage <= 0.8 {
+			p.fine = min(p.fine, max(t.reach(), t.response.update/8)*1e9)
+		}
+	}
 	begin := p.sec(lo)
 
 	readings := 0
@@ -472,10 +478,10 @@ func (r *reconstruction) build() {
 		channel := int8(slices.Index(r.tracks, t))
 		for _, u := range t.between(from+1, hi) {
 			at := p.sec(u.ns)
-			if u.window <= 0 || at-t.response.lag-u.window < begin {
+			if u.window <= 0 || u.vague || at-t.response.lag-u.window < begin {
 				continue
 			}
-			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, channel: channel})
+			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, tick: t.tick(&u), channel: channel})
 			p.blind[channel] = max(p.blind[channel], u.blindS)
 		}
 		p.blind[channel] = math.Hypot(p.blind[channel], t.response.delaySE)
@@ -484,6 +490,7 @@ func (r *reconstruction) build() {
 		}
 	}
 	for i, t := range r.tracks {
+		p.wide[i] = t.response.windowSE
 		p.chains[i] = t.response.chain
 		p.chains[i].lag += t.shift
 	}
@@ -526,7 +533,13 @@ func (r *reconstruction) between(p *patch, from, until int64) {
 			if holes := b.holes - a.holes; holes > 0 {
 				rank += math.Cbrt(holes)
 			}
-			p.rests[i] = rest{b.joules.minus(a.joules), max(0, b.holes-a.holes), b.count - a.count, i, rank, true}
+			joules := b.joules.minus(a.joules)
+			// When the counter ticks is found out better and better: what it ticked by is
+			// of more or less time than that is.
+			if ticked := b.ticked - a.ticked; t.counts && ticked > 0 {
+				joules *= p.spacing / ticked
+			}
+			p.rests[i] = rest{joules, max(0, b.holes-a.holes), b.count - a.count, i, rank, true}
 		}
 		p.settleOn(r.tracks)
 	}

@@ -25,6 +25,11 @@ type pool struct {
 // minGroup is how many events make a kind: below it a spread is not to be had.
 const minGroup = 6
 
+// leastSpread is by how much events of one kind differ though no reading shows it, as a
+// share, one standard deviation: where readings do show it, this is nothing beside what they
+// tell of each.
+const leastSpread = 0.02
+
 // kin is the events of one kind in a batch.
 type kin struct {
 	key      kind
@@ -123,10 +128,16 @@ func (g *groups) shrink(held []*patch, tracks []*track) {
 		}
 	}
 	for _, k := range kinds {
-		k.mean, k.between = heterogeneity(k.power, k.v)
 		n := float64(len(k.power))
+		k.mean, k.between = heterogeneity(k.power, k.v)
 		// A spread found from few may be more.
 		k.between *= 1 + 2*math.Sqrt(2/max(n-1, 1))
+		sum := 0.0
+		for _, w := range k.power {
+			sum += w
+		}
+		least := leastSpread * sum / n
+		k.between = max(k.between, spreadAtMost(k.power, k.v), least*least)
 		for i := range k.drift {
 			k.drift[i] /= n
 		}
@@ -180,6 +191,24 @@ func (g *groups) shrink(held []*patch, tracks []*track) {
 // heterogeneity is the mean of estimates with variances of their own, and the
 // variance between what they estimate (Paule and Mandel).
 func heterogeneity(x, v []float64) (mean, between float64) {
+	return spreadFor(x, v, float64(len(x)-1))
+}
+
+// spreadAtMost is the variance between what estimates estimate under which they would
+// differ by as little as they do one time in ten: estimates that are wide tell little of it.
+func spreadAtMost(x, v []float64) float64 {
+	if len(x) < 2 {
+		return 0
+	}
+	n := 2 / (9 * float64(len(x)-1))
+	part := 1 - n - 1.2816*math.Sqrt(n) // of chi², to the third root (Wilson and Hilferty)
+	_, between := spreadFor(x, v, float64(len(x)-1)*part*part*part)
+	return between
+}
+
+// spreadFor is the mean, and the variance between what estimates estimate for which the sum
+// of squares about it, over the variances, is what is wanted.
+func spreadFor(x, v []float64, want float64) (mean, between float64) {
 	at := func(t float64) (mean, q float64) {
 		sum, w := 0.0, 0.0
 		for i := range x {
@@ -192,7 +221,6 @@ func heterogeneity(x, v []float64) (mean, between float64) {
 		}
 		return mean, q
 	}
-	want := float64(len(x) - 1)
 	mean, q := at(0)
 	if q <= want || len(x) < 2 {
 		return mean, 0

@@ -23,6 +23,7 @@ type patch struct {
 	readings []reading
 	chains   [channels]chain
 	blind    [channels]float64 // s, by which the channels may be later or earlier than thought, one standard deviation
+	wide     [channels]float64 // s, by which their windows may be wider, one standard deviation
 	doubt    [channels]float64 // s, the same because a reading may be an update older
 
 	*cells   // while it is being solved
@@ -95,6 +96,7 @@ type reading struct {
 	at      float64 // s after the patch's origin
 	window  float64 // s
 	value   float64 // W
+	tick    float64 // W²: variance for its having one tick of the counter more or less
 	channel int8    // index in the reconstruction's chains
 }
 
@@ -122,7 +124,7 @@ const (
 	paramLate = iota
 	paramEarly
 	paramGain
-	paramWindow // by the other window that it may have
+	paramWindow // s, by which its window is wider about its middle; or by the other window that it may have
 	perChannel
 )
 
@@ -399,7 +401,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 		for i := range p.rows {
 			r := &p.rows[i]
 			late := p.blind[r.channel] * r.steep
-			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late
+			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late + r.tick
 			weight := 1 / v
 			s.weights[i] = weight
 			if likelihood {
@@ -500,7 +502,7 @@ func (s *solver) total(p *patch, w noise) (off, v float64, ok bool) {
 		return 0, 0, false
 	}
 	for _, r := range []*row{first, last} {
-		v += r.window * r.window * w.sd[counter] * w.sd[counter]
+		v += r.window * r.window * (w.sd[counter]*w.sd[counter] + r.tick/2)
 	}
 	copy(s.u, s.sum)
 	s.a.Solve(s.u, 1)
@@ -574,6 +576,12 @@ func (s *solver) settle(p *patch) {
 		late := int(r.channel)*perChannel + paramLate
 		early := int(r.channel)*perChannel + paramEarly
 		gain := int(r.channel)*perChannel + paramGain
+		wide := p.drifts[(int(r.channel)*perChannel+paramWindow)*k:][:k]
+		ends := 0.0 // W/s: what a second more would show
+		if p.wide[r.channel] > 0 {
+			p.drift[int(r.channel)*perChannel+paramWindow] = wide
+			ends = s.ends(p, r)
+		}
 		p.drift[late], p.drift[early], p.drift[gain] = p.drifts[late*k:][:k], p.drifts[early*k:][:k], p.drifts[gain*k:][:k]
 		for g := range k {
 			at := 0.0
@@ -584,8 +592,28 @@ func (s *solver) settle(p *patch) {
 			p.drift[late][g] += r.steep * at
 			p.drift[early][g] += r.steep * at
 			p.drift[gain][g] += r.value * at
+			wide[g] += ends * at
 		}
 	}
+}
+
+// ends is what a reading would show for each second by which its window is wider about its
+// middle: of the power at its ends more, and of what it shows less, W/s.
+func (s *solver) ends(p *patch, r *row) float64 {
+	c := &p.chains[r.channel]
+	until := r.at - c.lag - c.tau
+	watts := func(at float64) float64 {
+		i := r.first
+		for i+1 < r.last && p.ends[i+1] <= at {
+			i++
+		}
+		return s.x[i]
+	}
+	shown := 0.0
+	for j, h := range r.weights {
+		shown += h * s.x[r.first+j]
+	}
+	return ((watts(until)+watts(until-r.window))/2 - shown) / r.window
 }
 
 // sway finds what it comes to if a channel of which that is known badly is later
@@ -594,6 +622,11 @@ func (s *solver) settle(p *patch) {
 func (s *solver) sway(p *patch, tracks []*track) {
 	k := p.segments
 	scale := p.scale
+	for c := range channels {
+		if p.doubt[c] > 0 {
+			s.miss(p, int8(c))
+		}
+	}
 	for c := range channels {
 		by := p.unsure(c)
 		late := p.drift[c*perChannel+paramLate]
@@ -624,7 +657,44 @@ func (s *solver) sway(p *patch, tracks []*track) {
 	p.scale = scale
 }
 
+// miss adds to the variances what it comes to if one of a channel's readings is not
+// of the update that it is taken for, but of one next to it: then it tells nothing
+// of what it is thought to, which may be most of what is known of a short event.
+func (s *solver) miss(p *patch, channel int8) {
+	u := resize(s.z, len(p.ends)-1)
+	s.z = u
+	s.w = resize(s.w, p.segments)
+	most := s.w // J², of each segment
+	for i := range p.rows {
+		r := &p.rows[i]
+		if r.channel != channel {
+			continue
+		}
+		clear(u)
+		copy(u[r.first:], r.weights)
+		s.a.Solve(u, 1)
+		left := 1 / s.weights[i]
+		for j, h := range r.weights {
+			left -= h * u[r.first+j]
+		}
+		at := 0.0
+		for j, g := range p.segment {
+			if g >= 0 {
+				at += (p.ends[j+1] - p.ends[j]) * u[j]
+			}
+			if g >= 0 && (j+1 == len(p.segment) || p.segment[j+1] != g) {
+				most[g] = max(most[g], at*at/left)
+				at = 0
+			}
+		}
+	}
+	for g, v := range most {
+		p.cov[g*p.segments+g] += missOdds * p.scale * v
+	}
+}
+
 const (
+	missOdds  = 0.1   // that a reading is of another update, where which one it is of is in doubt
 	leastSway = 0.002 // s
 	leastOdds = 0.01
 )

@@ -731,17 +731,17 @@ var goal = limits{0.92, 0.001, 0.01}
 func standing(rig string, k knowledge) limits {
 	switch {
 	case k == untold && rig == "25/100":
-		return limits{0.89, 0.03, 1}
+		return limits{0.92, 0.017, 1}
 	case k == untold:
 		return limits{0.92, 0.006, 1}
 	case rig == "all of an H200":
 		return limits{0.97, 0.001, 0.01}
 	case rig == "25/100", rig == "500/500":
-		return limits{0.94, 0.007, 0.3}
+		return limits{0.94, 0.003, 0.3}
 	case rig == "counter":
 		return limits{0.95, 0.002, 0.3}
 	}
-	return limits{0.94, 0.005, 0.01}
+	return limits{0.94, 0.002, 0.01}
 }
 
 // strange says that no built-in response is like the sensor's: such a board needs

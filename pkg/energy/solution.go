@@ -44,6 +44,10 @@ func (r *reconstruction) release(finish func(*share), end bool) {
 	}
 	for _, t := range r.tracks {
 		t.restVar, t.workVar = t.rest.variance(), t.work.variance()
+		t.fewVar = 0
+		if t.restVar == 0 {
+			t.fewVar = t.rest.short()
+		}
 	}
 	s.held, r.held, r.heldEdges = r.held, s.held[:0], 0
 	for i, t := range r.tracks {
@@ -160,6 +164,12 @@ func (r *solution) begin(s *solver, p *patch, _ int) {
 // end finds its energy, by the noise that it has.
 func (r *solution) end(s *solver, p *patch) {
 	p.noise = r.learner.noise(p)
+	for c, t := range r.tracks {
+		p.noise.sd[c] = max(p.noise.sd[c], math.Sqrt(t.fewVar))
+	}
+	if len(p.readings) > 0 && r.tracks[p.readings[0].channel].response.coverage <= 0.8 {
+		p.noise.busy *= unseenWalk
+	}
 	more := r.memory(p)
 	if _, ok := s.solve(p, p.noise, false, false); ok {
 		p.scale *= more
@@ -187,6 +197,11 @@ func (r *solution) memory(p *patch) float64 {
 	return math.Max(1, more)
 }
 
+// unseenWalk is by how much the variance by which power walks is more than what readings
+// that see a part of the time say: it is found from few of them, and the rest of the
+// time goes by it.
+const unseenWalk = 2
+
 // mostMemory is how much more the noise of a mean of readings may be for its
 // memory, as a variance; for readings that are means over many updates, which
 // have most of themselves in common, so many times more.
@@ -203,7 +218,7 @@ func (r *solution) align(some []*patch) (ok bool) {
 	var known [channels]float64 // 1/s², before
 	for c := range r.tracks {
 		for _, p := range some {
-			if by := p.unsure(c); by > 0 {
+			if by := p.blind[c]; by > 0 {
 				known[c] = 1 / (by * by)
 			}
 		}
@@ -214,32 +229,12 @@ func (r *solution) align(some []*patch) (ok bool) {
 		}
 	}
 	each(some, func(s *solver, p *patch, _ int) { s.shift(p, r.tracks, found) })
-	slopes, curves := make([][channels]float64, len(some)), make([][channels]float64, len(some))
-	var curve [channels]float64
-	for range 4 {
-		each(some, func(s *solver, p *patch, i int) {
-			slopes[i], curves[i] = [channels]float64{}, [channels]float64{}
-			if _, ok := s.solve(p, p.noise, true, false); !ok {
-				return
-			}
-			for c := range r.tracks {
-				slopes[i][c], curves[i][c] = s.lateness(p, int8(c))
-			}
-		})
-		for c := range r.tracks {
-			slope := 0.0
-			curve[c] = 0
-			for i := range some {
-				slope += slopes[i][c]
-				curve[c] += curves[i][c]
-			}
-			if known[c] == 0 {
-				continue
-			}
-			by := (slope - found[c]*known[c]) / (curve[c] + known[c])
-			found[c] += max(-0.02, min(0.02, by))
+	curve := r.newton(some, &found, &known)
+	for c, t := range r.tracks {
+		if known[c] > 0 && !t.counts && t.turn.ns == 0 && t.polled > 0.9*t.response.update && r.turn(some, c, &found[c], found) {
+			each(some, func(s *solver, p *patch, _ int) { s.shift(p, r.tracks, found) })
+			curve = r.newton(some, &found, &known)
 		}
-		each(some, func(s *solver, p *patch, _ int) { s.shift(p, r.tracks, found) })
 	}
 	for c, t := range r.tracks {
 		if known[c] > 0 && curve[c] > known[c] {
@@ -257,8 +252,11 @@ func (r *solution) place() {
 	for _, p := range r.held {
 		for c, t := range r.tracks {
 			p.doubt[c] = t.doubt()
+			if near := p.originNS - t.turn.ns; t.turn.ns != 0 && max(near, -near) < t.turn.near {
+				p.doubt[c] = t.response.update
+			}
 			p.chains[c] = t.response.chain
-			p.chains[c].lag += t.shift
+			p.chains[c].lag += t.later(p)
 			if t.aligned {
 				p.blind[c] = t.shiftSE
 			}
@@ -298,11 +296,104 @@ func (r *solution) scan(some []*patch, c int, known float64) (best float64) {
 	return best
 }
 
+// newton goes from about where the channels' delays are to where they are likeliest, and
+// says how sharp that is, 1/s².
+func (r *solution) newton(some []*patch, found, known *[channels]float64) (curve [channels]float64) {
+	slopes, curves := make([][channels]float64, len(some)), make([][channels]float64, len(some))
+	for range 4 {
+		each(some, func(s *solver, p *patch, i int) {
+			slopes[i], curves[i] = [channels]float64{}, [channels]float64{}
+			if _, ok := s.solve(p, p.noise, true, false); !ok {
+				return
+			}
+			for c := range r.tracks {
+				slopes[i][c], curves[i][c] = s.lateness(p, int8(c))
+			}
+		})
+		for c := range r.tracks {
+			slope := 0.0
+			curve[c] = 0
+			for i := range some {
+				slope += slopes[i][c]
+				curve[c] += curves[i][c]
+			}
+			if known[c] == 0 {
+				continue
+			}
+			by := (slope - found[c]*known[c]) / (curve[c] + known[c])
+			found[c] += max(-0.02, min(0.02, by))
+		}
+		each(some, func(s *solver, p *patch, _ int) { s.shift(p, r.tracks, *found) })
+	}
+	return curve
+}
+
+// A turn is when a channel that is read as often as it is updated began to be read on the
+// other side of its updates: readings before it are so much later, s, than those after.
+type turn struct {
+	ns, near int64 // and by how much that is not known, ns
+	by       float64
+}
+
+// turn looks whether the patches before some time, or those after it, are far likelier if
+// the channel's readings are older or newer by an update. found is the channel's
+// delay, of all, which becomes that of those after it.
+func (r *solution) turn(some []*patch, c int, found *float64, all [channels]float64) bool {
+	t := r.tracks[c]
+	var likely [3][]float64
+	for i, by := range []float64{0, -t.response.update, t.response.update} {
+		at := all
+		at[c] += by
+		likely[i] = make([]float64, len(some))
+		each(some, func(s *solver, p *patch, j int) {
+			s.shift(p, r.tracks, at)
+			if l, ok := s.solve(p, p.noise, true, true); ok {
+				likely[i][j] = l
+			}
+		})
+	}
+	each(some, func(s *solver, p *patch, _ int) { s.shift(p, r.tracks, all) })
+	most, k, sign, after := 0.0, 0, 0.0, false
+	for i, by := range []float64{-1, 1} {
+		total, gain := 0.0, make([]float64, len(some))
+		for j := range some {
+			gain[j] = max(-mostTurn, min(mostTurn, likely[0][j]-likely[i+1][j]))
+			total += gain[j]
+		}
+		before := 0.0
+		for j := range some {
+			if before > most {
+				most, k, sign, after = before, j, by, false
+			}
+			if j > 0 && total-before > most {
+				most, k, sign, after = total-before, j, by, true
+			}
+			before += gain[j]
+		}
+	}
+	if most < plainTurn {
+		return false
+	}
+	t.turn = turn{some[k].originNS, 5e9, sign * t.response.update}
+	if after {
+		*found += t.turn.by
+		t.turn.by = -t.turn.by
+	}
+	return true
+}
+
+// plainTurn is how much likelier, as -2 log of the likelihood, a turn has to make the
+// patches for it to be one.
+const (
+	plainTurn = 25
+	mostTurn  = 12 // of one patch, which may be likelier for another reason
+)
+
 // shift weighs a patch anew, with each channel's delay found so far and more.
 func (s *solver) shift(p *patch, tracks []*track, more [channels]float64) {
 	for i, t := range tracks {
 		p.chains[i] = t.response.chain
-		p.chains[i].lag += t.shift + more[i]
+		p.chains[i].lag += t.later(p) + more[i]
 	}
 	s.weigh(p)
 }

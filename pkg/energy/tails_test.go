@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"joulepipe/pkg/record"
+	"joulepipe/pkg/sensor"
 )
 
 // TestStraddle: a channel that is read as often as it is updated may be read
@@ -197,5 +198,345 @@ func TestSway(t *testing.T) {
 	}
 	if was := p.chains[2].lag; was != 0 {
 		t.Errorf("the channel is left %.4f s later", was)
+	}
+}
+
+// TestVague: a read that comes late shows the update after the one that it is thought
+// to, and the next read, in time, the same again. When that was made is not known.
+func TestVague(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		late, poll int64 // ns
+		vague      int
+	}{
+		"one late":     {20 * ms, 100 * ms, 1},
+		"none late":    {0, 100 * ms, 0},
+		"read oftener": {0, 20 * ms, 0},
+	} {
+		rng := rand.New(rand.NewPCG(1, 31))
+		r := builtin(Instant)
+		r.update = 0.1
+		track := newTrack(Instant, r)
+		watts := make([]float64, 500)
+		for i := range watts {
+			watts[i] = 60 + 0.3*rng.NormFloat64()
+		}
+		for ns := c.poll; ns < 40_000*ms; ns += c.poll {
+			at := ns
+			if ns == 30_000*ms {
+				at += c.late
+			}
+			track.at(at, watts[(at+98*ms)/(100*ms)]) // updates are 2 ms after the reads
+		}
+		var vague []int64
+		for _, u := range track.updates {
+			if u.vague {
+				vague = append(vague, u.ns)
+			}
+		}
+		if len(vague) != c.vague || c.vague == 1 && (vague[0] < 29_800*ms || vague[0] > 30_100*ms) {
+			t.Errorf("%s: updates at %v ns are in doubt, want %d", name, vague, c.vague)
+		}
+	}
+}
+
+// quarter is a GPU whose instantaneous power is the mean of a quarter of the time, told.
+func quarter() *sensor.Sensors {
+	return &sensor.Sensors{GPUs: []sensor.GPU{{Channels: map[string]*sensor.Channel{Instant: {
+		UpdateMS: record.Some(100.0), WindowMS: record.Some(25.0), WindowCI95MS: []float64{24.9, 25.1},
+		LagMS: record.Some(0.0), LagCI95MS: []float64{-0.5, 0.5}, Coverage: record.Some(0.25),
+	}}}}}
+}
+
+// TestPartTime: what power does where a sensor does not see it is not what a reading
+// says of the cell that it sees a part of, and goes by a walk that is found from little.
+func TestPartTime(t *testing.T) {
+	t.Parallel()
+	sd := func(window, coverage float64) float64 {
+		b := quarter()
+		c := b.GPUs[0].Channels[Instant]
+		c.WindowMS, c.WindowCI95MS, c.Coverage = record.Some(window), []float64{window - 0.1, window + 0.1}, record.Some(coverage)
+		rng := rand.New(rand.NewPCG(1, 33))
+		var trace, events []record.Record
+		for ns := 20 * ms; ns < 20_000*ms; ns += 100 * ms {
+			w := 60 + 0.3*rng.NormFloat64()
+			if ns > 10_000*ms && ns < 12_000*ms {
+				w = 300 + 20*rng.NormFloat64()
+			}
+			trace = append(trace, &record.Sample{TimeNS: ns, ReadOK: true, PowerInstantW: record.Some(w)})
+		}
+		events = append(events, event("e", 10_000*ms, 12_000*ms))
+		got, _ := run(t, Options{Sensors: b}, trace, events)
+		return got["e"].Energy.CI95J.V
+	}
+	if all, part := sd(100, 1), sd(25, 0.25); part < 1.1*all {
+		t.Errorf("± %.2f J by a sensor that sees a quarter of the time, ± %.2f J by one that sees all", part, all)
+	}
+}
+
+// TestTurn: a channel that is read as often as it is updated is read just before
+// each update at first, and then just after, so that readings are older at first than later.
+func TestTurn(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 32))
+	power := &sensor.Curve{}
+	power.Until(0, 60)
+	now := 20_000 * ms
+	power.Until(now, 60)
+	var events []record.Record
+	for i := range 60 {
+		long := 150*ms + rng.Int64N(250*ms)
+		e := event(fmt.Sprint("burst", i), now, now+long)
+		e.Phase = "burst"
+		events = append(events, e)
+		now += long
+		power.Until(now, 450)
+		now += 300*ms + rng.Int64N(700*ms)
+		power.Until(now, 60)
+	}
+	power.Until(now+3000*ms, 60)
+	middle := (20_000*ms + now) / 2
+	var trace []record.Record
+	for ns := 200 * ms; ns < now+2000*ms; ns += 100 * ms {
+		made := ns
+		if ns < middle {
+			made -= 99 * ms
+		}
+		s := &record.Sample{TimeNS: ns, ReadOK: true}
+		s.PowerInstantW = record.Some(power.Mean(made-25*ms, made) + 0.3*rng.NormFloat64())
+		trace = append(trace, s)
+	}
+	got, _ := run(t, Options{Sensors: quarter()}, trace, events)
+	good := 0
+	for i, r := range events {
+		e := r.(*record.Event)
+		x := got[e.ID].Energy
+		j, ok := x.Joules.Get()
+		if !ok {
+			continue
+		}
+		want := 450 * e.Duration()
+		if off := math.Abs(j - want); off > 2*x.CI95J.V {
+			t.Errorf("burst %d: %.2f ± %.2f J, want %.2f", i, j, x.CI95J.V, want)
+		}
+		if x.CI95J.V < 0.1*want {
+			good++
+		}
+	}
+	if good < 30 {
+		t.Errorf("%d of 60 bursts are known to 10 %%, want 30", good)
+	}
+}
+
+// TestMiss: what is known of a burst by one reading alone is not known where that reading
+// may be of another update.
+func TestMiss(t *testing.T) {
+	t.Parallel()
+	s := &share{event: &pending{event: record.Event{EndNS: 80 * ms, Phase: "burst"}}}
+	sd := func(doubt float64) float64 {
+		p := &patch{
+			cells: &cells{}, lo: -300 * ms, from: -250 * ms, until: 350 * ms, hi: 400 * ms, fine: 25e6,
+			cuts: []int64{0, 80 * ms}, edges: []edge{{0, s, true}, {80 * ms, s, false}}, noise: prior,
+		}
+		p.noise.jump, p.doubt[2] = 800, doubt
+		for k := range 6 {
+			p.readings = append(p.readings, reading{at: -0.2 + 0.1*float64(k), window: 0.1, value: 60, channel: 2})
+		}
+		var tracks []*track
+		for _, name := range trackNames {
+			tracks = append(tracks, newTrack(name, builtin(name)))
+		}
+		var solve solver
+		solve.lay(p)
+		solve.weigh(p)
+		if _, ok := solve.solve(p, p.noise, true, false); !ok {
+			t.Fatal("no solution")
+		}
+		solve.settle(p)
+		solve.sway(p, tracks)
+		return math.Sqrt(p.cov[1*p.segments+1])
+	}
+	if sure, unsure := sd(0), sd(0.1); sure > 1 || unsure < 10 {
+		t.Errorf("± %.2f J, and ± %.2f J where the update is in doubt: want less than 1, and some 20", sure, unsure)
+	}
+}
+
+// TestNoiseByFewReadings: a slow channel's rest is too short for means of many
+// readings, but its readings tell by themselves that their noise has a memory.
+func TestNoiseByFewReadings(t *testing.T) {
+	t.Parallel()
+	of := func(memory, sd float64) float64 {
+		all := 0.0
+		for seed := range uint64(50) {
+			rng := rand.New(rand.NewPCG(seed, 34))
+			var b blocks
+			noise := rng.NormFloat64()
+			for range 40 {
+				noise = memory*noise + math.Sqrt(1-memory*memory)*rng.NormFloat64()
+				b.add(60 + sd*noise)
+			}
+			all += b.short() / 50
+		}
+		return all
+	}
+	if white, red, none := of(0, 0.5), of(0.5, 0.5), of(0, 0); white < 0.2 || white > 0.6 || red < 0.5 || red > 1.2 || none != 0 {
+		t.Errorf("%.2f W² of white noise, %.2f of noise with a memory, %.2f of none, want some 0.25, 0.75 and 0", white, red, none)
+	}
+	var b blocks
+	for range blockOf * (fewBlocks + 1) {
+		b.add(60)
+	}
+	if v := b.short(); len(b.apart) < fewBlocks || v != 0 {
+		t.Errorf("%.2f W² by few readings where there are many", v)
+	}
+}
+
+// TestSpreadOfAKind: estimates that differ no more than their variances say may still be of
+// events that differ, and readings that tell nothing of an event do not make it the mean
+// of its kind.
+func TestSpreadOfAKind(t *testing.T) {
+	t.Parallel()
+	x, v := []float64{98, 102, 99, 101, 97, 103, 100, 100}, make([]float64, 8)
+	for i := range v {
+		v[i] = 4
+	}
+	if _, between := heterogeneity(x, v); between != 0 {
+		t.Errorf("between %.2f W², want 0: they differ by their variances", between)
+	}
+	if most := spreadAtMost(x, v); most < 2 || most > 16 {
+		t.Errorf("%.2f W² at most, want some 6", most)
+	}
+	if most := spreadAtMost(x[:1], v[:1]); most != 0 {
+		t.Errorf("%.2f W² of one event", most)
+	}
+	// Each of a thousand is 10 J by its own readings, give or take.
+	of := func(sd float64) float64 {
+		var held []*patch
+		for i := range int64(1000) {
+			e := record.Event{StartNS: i * 1000 * ms, EndNS: i*1000*ms + 100*ms, Phase: "burst"}
+			s := &share{event: &pending{event: e}}
+			held = append(held, &patch{
+				edges: []edge{{e.StartNS, s, true}, {e.EndNS, s, false}}, readings: make([]reading, 1), segments: 3,
+				joules: []float64{6, 10, 6}, cov: []float64{1, 0, 0, 0, sd * sd, 0, 0, 0, 1},
+			})
+		}
+		g := groups{map[kind]*pool{}}
+		g.shrink(held, nil)
+		return math.Sqrt(held[0].cov[4])
+	}
+	if sd := of(5); sd < 0.2 {
+		t.Errorf("± %.3f J of one that its kind tells: no two are as alike as that", sd)
+	}
+	if sd := of(0.03); sd > 0.03 {
+		t.Errorf("± %.3f J of one that its own readings tell to 0.03 J", sd)
+	}
+}
+
+// TestTicksInDoubt: a long call of the counter's shows one tick more than was thought, and
+// the read after it none. What both have is right, and each by itself is not.
+func TestTicksInDoubt(t *testing.T) {
+	t.Parallel()
+	track := newTrack(Counter, builtin(Counter))
+	for k := int64(1); k < 300; k++ {
+		before, ns := 100*k*ms+ms, 100*k*ms+4*ms
+		if k == 200 {
+			ns += 8 * ms
+		}
+		track.count(before, ns, 6000*((ns-6*ms)/(100*ms))) // it ticks 6 ms after each 100
+	}
+	total := 0.0
+	for i, u := range track.updates[1:] {
+		if math.Abs(u.value-60) > 1e-9 {
+			t.Errorf("tick %d: %.3f W over %.3f s, want 60", i, u.value, u.window)
+		}
+		total += u.value * u.window
+	}
+	if want := track.last().joules.minus(track.updates[0].joules); math.Abs(total-want) > 1e-9 {
+		t.Errorf("ticks add up to %.3f J, want %.3f", total, want)
+	}
+}
+
+// TestRestAsLongAsItIs: while it is found out when the counter ticks, so many ticks seem to take
+// less or more time than they do. Power between patches is no other for that.
+func TestRestAsLongAsItIs(t *testing.T) {
+	t.Parallel()
+	var trace []record.Record
+	for k := int64(1); k < 300; k++ {
+		ns := 100*k*ms + 95*ms - 3*k*ms/10
+		trace = append(trace, &record.Counter{BeforeNS: ns - ms, TimeNS: ns, EnergyMilliJ: record.Some(6000 * (ns / (100 * ms)))})
+	}
+	got, _ := run(t, Options{Sensors: board20()}, trace, []record.Record{event("e", 2000*ms, 25_000*ms)})
+	if x := got["e"].Energy; math.Abs(x.Joules.V-60*23) > 0.05 {
+		t.Errorf("%.3f ± %.3f J in 23 s, want 1380", x.Joules.V, x.CI95J.V)
+	}
+}
+
+// TestOneTickMoreOrLess: reads a second apart do not show which ticks they have.
+func TestOneTickMoreOrLess(t *testing.T) {
+	t.Parallel()
+	sd := func(apart float64) float64 {
+		track := newTrack(Counter, builtin(Counter))
+		track.spacing = apart * 1e9
+		s := &share{event: &pending{event: record.Event{EndNS: 3000 * ms}}}
+		p := &patch{
+			cells: &cells{}, lo: -3000 * ms, from: -2000 * ms, until: 5000 * ms, hi: 6000 * ms, fine: 200e6,
+			cuts: []int64{0, 3000 * ms}, edges: []edge{{0, s, true}, {3000 * ms, s, false}}, noise: prior,
+		}
+		p.noise.jump, p.noise.sd[1], p.noise.busy = 400, 0.1, 1
+		for at := -2.0; at < 6; at++ {
+			u := update{value: 200, window: 1}
+			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, tick: track.tick(&u), channel: 1})
+		}
+		var solve solver
+		solve.lay(p)
+		solve.weigh(p)
+		if _, ok := solve.solve(p, p.noise, true, false); !ok {
+			t.Fatal("no solution")
+		}
+		solve.settle(p)
+		return math.Sqrt(p.cov[1*p.segments+1])
+	}
+	if often, seldom := sd(0.1), sd(1); seldom < often+1 {
+		t.Errorf("± %.2f J where each tick is read, ± %.2f J where one in ten is: want more, by a part of a tick of 20 J", often, seldom)
+	}
+}
+
+// TestWidth: a burst that is all inside a mean over a second is that mean times the second, as
+// well as the second is known.
+func TestWidth(t *testing.T) {
+	t.Parallel()
+	s := &share{event: &pending{event: record.Event{EndNS: 300 * ms, Phase: "burst"}}}
+	p := &patch{
+		cells: &cells{}, lo: -1500 * ms, from: -1300 * ms, until: 1600 * ms, hi: 1900 * ms, fine: 50e6,
+		cuts: []int64{0, 300 * ms}, edges: []edge{{0, s, true}, {300 * ms, s, false}}, noise: prior,
+	}
+	p.noise.jump, p.wide[3] = 1000, 0.005
+	for k := range 30 {
+		at := -1.2 + 0.1*float64(k)
+		inside := max(0, min(0.3, at)-max(0, at-1))
+		p.readings = append(p.readings, reading{at: at, window: 1, value: 60 + 390*inside, channel: 3})
+	}
+	p.chains[3].tau = 1e-4
+	var solve solver
+	solve.lay(p)
+	solve.weigh(p)
+	if _, ok := solve.solve(p, p.noise, true, false); !ok {
+		t.Fatal("no solution")
+	}
+	solve.settle(p)
+	by, wider := p.drift[3*perChannel+paramWindow], make([]float64, p.segments)
+	solve.set(p, 3, 1.005, -0.0025)
+	solve.differ(p, wider, 0.005)
+	if by == nil || wider[1] < 50 || math.Abs(by[1]+wider[1]) > 10 {
+		t.Errorf("%.1f J for each second by which it is wider, of %.1f J: want %.1f, as its readings show", by, p.joules[1], wider)
+	}
+	for window, want := range map[float64]float64{1000: 0.01, 100: 0} {
+		c := &sensor.Channel{
+			UpdateMS: record.Some(100.0), WindowMS: record.Some(window), WindowCI95MS: []float64{window - 19.6, window + 19.6},
+			LagMS: record.Some(0.0), LagCI95MS: []float64{-0.5, 0.5}, Coverage: record.Some(1.0),
+		}
+		if se := respond(Average, c).windowSE; math.Abs(se-want) > 1e-4 {
+			t.Errorf("the window of %.0f ms is known to %.4f s about its middle, want %.4f", window, se, want)
+		}
 	}
 }

@@ -27,6 +27,10 @@ type track struct {
 	read       bool
 	lastNS     int64 // of the last read
 	lastMJ     int64
+	updateMJ   int64 // of the last update, and of that before
+	olderMJ    int64
+	merged     bool    // the update before is gone
+	seenNS     int64   // of the read that showed the value first
 	lastBefore int64   // when the call of the last read began
 	took       float64 // ns that a call of the counter takes
 	spacing    float64 // typical, of updates, ns
@@ -34,6 +38,7 @@ type track struct {
 
 	shift, shiftSE float64 // s by which it is later than its response says, found from the events' edges
 	aligned        bool
+	turn           turn   // when it began to be read on the other side of its updates; none where its time is 0
 	alien          string // why its readings are worth nothing
 	instead        guess  // of its window, where nothing was measured
 
@@ -42,6 +47,7 @@ type track struct {
 	quiet   bool // no event is going on, nor was one lately
 	rest    blocks
 	restVar float64 // W²: rest's variance when the batch was full
+	fewVar  float64 // W²: the same, where blocks are too few, by single readings
 	workVar float64 // W²: work's
 }
 
@@ -53,14 +59,26 @@ type blocks struct {
 	sum, last float64
 	seen      int
 	apart     []float64 // squares, W²; the latest
+
+	// Until there are enough of them.
+	few       [farApart]float64 // W: the latest readings in a row
+	row       int               // how many
+	next, far []float64         // W²: squares of by how much readings differ from that before, and from that farApart before
 }
 
 const (
 	blockOf   = 8
 	mostApart = 512
+	fewBlocks = 12 // fewer tell nothing
+	farApart  = 4  // readings, beyond which noise hardly has a memory
+	fewApart  = 20
+	mostShort = 4 // times the variance of a reading
 )
 
 func (b *blocks) add(w float64) {
+	if len(b.apart) < fewBlocks {
+		b.compare(w)
+	}
 	b.sum += w
 	if b.n++; b.n < blockOf {
 		return
@@ -78,16 +96,47 @@ func (b *blocks) add(w float64) {
 }
 
 // interrupt begins anew, after an event.
-func (b *blocks) interrupt() { b.n, b.sum, b.seen = 0, 0, 0 }
+func (b *blocks) interrupt() { b.n, b.sum, b.seen, b.row = 0, 0, 0, 0 }
+
+// compare takes a reading with those shortly before it.
+func (b *blocks) compare(w float64) {
+	if b.row > 0 {
+		d := w - b.few[(b.row-1)%farApart]
+		b.next = append(b.next, d*d)
+	}
+	if b.row >= farApart {
+		d := w - b.few[b.row%farApart]
+		b.far = append(b.far, d*d)
+	}
+	b.few[b.row%farApart] = w
+	b.row++
+}
+
+// short is what variance is, W², by few readings, as noise that is forgotten step by
+// step has it; 0 where it is not known.
+func (b *blocks) short() float64 {
+	if len(b.apart) >= fewBlocks || len(b.far) < fewApart {
+		return 0
+	}
+	near, far := halfSquare(b.next), halfSquare(b.far)
+	if near == 0 {
+		return far
+	}
+	return far * max(1, min(mostShort, 2*far/near-1))
+}
+
+// halfSquare is half of the mean of squares of normal quantities, W², of which the median
+// is 0.455: steps of power are few and do not move it.
+func halfSquare(squares []float64) float64 {
+	return stats.Quantile(slices.Sorted(slices.Values(squares)), 0.5) / (2 * 0.455)
+}
 
 // variance is that of a reading in a mean of many, W²; 0 where it is not known.
 func (b *blocks) variance() float64 {
-	if len(b.apart) < 12 {
+	if len(b.apart) < fewBlocks {
 		return 0
 	}
-	// The median of the square of a normal quantity is 0.455 of its variance;
-	// steps of power are few and do not move it.
-	return blockOf * stats.Quantile(slices.Sorted(slices.Values(b.apart)), 0.5) / (2 * 0.455)
+	return blockOf * halfSquare(b.apart)
 }
 
 // walk is the variance by which power walks inside events, W²/s, as far as it
@@ -160,10 +209,12 @@ type update struct {
 	window float64 // s before ns it is the mean of
 	value  float64 // W
 	joules sum     // up to ns, each value held from the update before
+	ticked float64 // s: what the counter's updates are of, added up
 	holes  float64 // s³: cubes of the time that no update saw, added up
 	count  int64
 	breaks int64
 	blindS float64 // s by which ns may be off, one standard deviation
+	vague  bool    // which update it was is not known
 }
 
 // response is how a channel follows the power and how well that is known.
@@ -174,6 +225,7 @@ type response struct {
 	delaySE  float64 // s, of lag and window together
 	coverage float64 // share of the time seen
 	gain     float64 // readings are divided by it
+	windowSE float64 // s, of the window about its middle; 0 where that is nothing, or was not measured
 	told     bool    // measured on this board; else what boards of the kind do
 }
 
@@ -182,13 +234,13 @@ type response struct {
 func builtin(name string) response {
 	switch name {
 	case record.ChannelDriver:
-		return response{chain{0.0135, 0.002}, 0.006, 0.020, 0.006, 1, 1, false}
+		return response{chain{0.0135, 0.002}, 0.006, 0.020, 0.006, 1, 1, 0, false}
 	case record.ChannelCounter:
-		return response{chain{0.0135, 0}, 0.1, 0.1, 0.010, 1, 1, false}
+		return response{chain{0.0135, 0}, 0.1, 0.1, 0.010, 1, 1, 0, false}
 	case record.ChannelInstant:
-		return response{chain{0.0135, 0.005}, 0.060, 0.1, 0.030, 0.25, 1, false}
+		return response{chain{0.0135, 0.005}, 0.060, 0.1, 0.030, 0.25, 1, 0, false}
 	default:
-		return response{chain{0.0135, 0.010}, 1, 0.1, 0.060, 1, 1, false}
+		return response{chain{0.0135, 0.010}, 1, 0.1, 0.060, 1, 1, 0, false}
 	}
 }
 
@@ -209,6 +261,11 @@ func respond(name string, c *sensor.Channel) response {
 	lag := (c.LagCI95MS[1] - c.LagCI95MS[0]) / (2 * 1.96) * ms
 	window := (c.WindowCI95MS[1] - c.WindowCI95MS[0]) / (2 * 1.96) * ms
 	r.delaySE = math.Hypot(lag, window/2)
+	// Means that follow each other show of a wider window what the next one does not. A short
+	// one is told from what the channel follows power by, and moves with that.
+	if r.window > 2*r.update && window > leastWindowSE*r.window {
+		r.windowSE = window
+	}
 	r.coverage = c.Coverage.Or(r.coverage)
 	if g, ok := c.Gain.Get(); ok && g > 0.9 && g < 1.1 {
 		r.gain = g
@@ -216,6 +273,9 @@ func respond(name string, c *sensor.Channel) response {
 	r.told = true
 	return r
 }
+
+// leastWindowSE is the share of a window from which on it matters that it is not known better.
+const leastWindowSE = 0.0015
 
 // delay is how much later than the power a mean over a window is, s.
 func (r response) delay(window float64) float64 { return r.lag + r.tau + window/2 }
@@ -234,6 +294,15 @@ const lowReads = 10
 func (t *track) learn(from *track) {
 	t.response.window, t.instead = from.response.window, from.instead
 	t.shift, t.shiftSE, t.aligned, t.alien = from.shift, from.shiftSE, from.aligned, from.alien
+	t.turn = from.turn
+}
+
+// later is by how much a patch's readings are later than the response says, s.
+func (t *track) later(p *patch) float64 {
+	if p.originNS < t.turn.ns {
+		return t.shift + t.turn.by
+	}
+	return t.shift
 }
 
 // suspect says whether a reading is one that no board shows at rest.
@@ -262,6 +331,13 @@ func (t *track) at(ns int64, w float64) {
 		return
 	}
 	t.polled += (float64(ns-prev)/1e9 - t.polled) / 16
+	if w != t.value {
+		t.seenNS = ns
+	} else if t.varies.plain && float64(ns-t.seenNS) < t.clock.period {
+		if n := len(t.updates); n > 0 && t.blurred(ns) {
+			t.updates[n-1].vague = true
+		}
+	}
 	made, off, fresh := t.clock.look(prev, ns, w != t.value)
 	t.varies.add(w - t.value)
 	t.straddle(ns-prev, w == t.value && t.varies.plain)
@@ -307,6 +383,11 @@ func (t *track) count(before, ns, mJ int64) {
 		return
 	}
 	since, was := t.lastBefore, t.lastMJ
+	if mJ != was {
+		t.seenNS = ns
+	} else if float64(before-t.seenNS) < t.clock.period && t.blurred(before) {
+		t.merge()
+	}
 	t.lastNS, t.lastMJ, t.lastBefore = ns, mJ, before
 	made, off, fresh := t.clock.look(since, ns, mJ != was)
 	t.straddle(before-since, mJ == was)
@@ -315,10 +396,13 @@ func (t *track) count(before, ns, mJ int64) {
 	}
 	n := len(t.updates)
 	if mJ < was {
-		t.updates = append(t.updates, update{ns: made, breaks: t.breaks() + 1, count: t.last().count + 1, joules: t.last().joules})
+		t.updateMJ, t.merged = mJ, true
+		l := t.last()
+		t.updates = append(t.updates, update{ns: made, breaks: l.breaks + 1, count: l.count + 1, joules: l.joules, ticked: l.ticked})
 		return
 	}
 	if n == 0 {
+		t.updateMJ = mJ
 		t.updates = append(t.updates, update{ns: made, count: 1})
 		return
 	}
@@ -331,7 +415,17 @@ func (t *track) count(before, ns, mJ int64) {
 	if whole := math.Round(dt/t.response.update) * t.response.update; math.Abs(dt-whole) < 0.05*t.response.update {
 		dt = whole
 	}
-	t.push(made, dt, float64(mJ-was)/1e3/dt, off)
+	t.push(made, dt, float64(mJ-t.updateMJ)/1e3/dt, off)
+	t.olderMJ, t.updateMJ, t.merged = t.updateMJ, mJ, false
+}
+
+// merge takes the last tick together with the next one: what both have is known.
+func (t *track) merge() {
+	n := len(t.updates)
+	if n < 2 || t.merged || t.updates[n-1].breaks != t.updates[n-2].breaks {
+		return
+	}
+	t.updates, t.updateMJ, t.merged = t.updates[:n-1], t.olderMJ, true
 }
 
 func (t *track) last() update {
@@ -361,6 +455,7 @@ func (t *track) push(ns int64, window, w, off float64) {
 		}
 		if t.counts {
 			dt = window
+			u.ticked = l.ticked + window
 		}
 		u.joules, u.holes, u.count, u.breaks = l.joules.add(held*dt), l.holes, l.count+1, l.breaks
 		if blind := dt - max(window, min(dt, t.response.update)*t.response.coverage); blind > 0 {
@@ -380,6 +475,28 @@ func (t *track) push(ns int64, window, w, off float64) {
 	}
 }
 
+// blurred says that a read which shows what the one before did is too late for the last
+// update, had that been made when it is thought: it may have been the one after.
+func (t *track) blurred(ns int64) bool {
+	c := &t.clock
+	return c.hi-(float64(ns-c.base)-c.period) < 0.1*(c.hi-c.lo)
+}
+
+// tick is the variance, W², for a read of the counter's being just before a tick where the
+// others are after it, which does not show in reads that are more than a tick apart: then it
+// has one tick less, and the next one more.
+func (t *track) tick(u *update) float64 {
+	if !t.counts || t.spacing < 1.5e9*t.response.update {
+		return 0
+	}
+	w := tickShare * t.response.update * u.value / u.window
+	return 2 * w * w
+}
+
+// tickShare is by how much of an update a read that is late or early by some milliseconds may
+// move a tick, one standard deviation: seven in a hundred times it is anybody's guess.
+const tickShare = 0.13
+
 // trim forgets the updates before ns.
 func (t *track) trim(ns int64) {
 	i := sort.Search(len(t.updates), func(i int) bool { return t.updates[i].ns >= ns })
@@ -398,6 +515,7 @@ func (t *track) between(from, until int64) []update {
 // meter is a track's account at an instant of the power's own time.
 type meter struct {
 	joules sum
+	ticked float64 // s
 	holes  float64
 	count  int64
 	breaks int64
@@ -422,18 +540,20 @@ func (t *track) meter(ns int64) (m meter) {
 	switch {
 	case i == 0:
 		if u := t.updates[0]; u.ns-at <= reach {
-			return meter{u.joules.add(-u.value * float64(u.ns-at) / 1e9), u.holes, u.count, u.breaks, u.value, 0, true}
+			out := float64(at-u.ns) / 1e9
+			return meter{u.joules.add(u.value * out), u.ticked + out, u.holes, u.count, u.breaks, u.value, 0, true}
 		}
 		return m
 	case i == n:
 		if u := t.updates[n-1]; at-u.ns <= reach {
-			return meter{u.joules.add(u.value * float64(at-u.ns) / 1e9), u.holes, u.count, u.breaks, u.value, 0, true}
+			out := float64(at-u.ns) / 1e9
+			return meter{u.joules.add(u.value * out), u.ticked + out, u.holes, u.count, u.breaks, u.value, 0, true}
 		}
 		return m
 	}
 	a, b := &t.updates[i-1], &t.updates[i]
 	part := float64(at-a.ns) / float64(b.ns-a.ns)
-	return meter{a.joules.add(b.joules.minus(a.joules) * part), a.holes + (b.holes-a.holes)*part, a.count, b.breaks, b.value, 0, true}
+	return meter{a.joules.add(b.joules.minus(a.joules) * part), a.ticked + (b.ticked-a.ticked)*part, a.holes + (b.holes-a.holes)*part, a.count, b.breaks, b.value, 0, true}
 }
 
 // ticker tells when a channel that is polled was updated: between two reads,

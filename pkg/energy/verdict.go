@@ -77,6 +77,9 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 		for c, t := range b.power.tracks {
 			late := math.Hypot(s.drift[c*perChannel+paramLate], s.drift[c*perChannel+paramEarly]) / math.Sqrt2 * s.blind[c]
 			other := s.drift[c*perChannel+paramWindow]
+			if wide := t.response.windowSE; wide > 0 {
+				e.shared += wide * wide * other * other
+			}
 			e.shared += late*late + t.instead.odds*other*other
 			e.used[c] = e.used[c] || s.drift[c*perChannel+paramGain] != 0
 			if !t.response.told && !t.aligned {
