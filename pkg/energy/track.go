@@ -63,7 +63,8 @@ type blocks struct {
 	// Until there are enough of them.
 	few       [farApart]float64 // W: the latest readings in a row
 	row       int               // how many
-	next, far []float64         // W²: squares of by how much readings differ from that before, and from that farApart before
+	compared  int               // in all
+	next, far []float64         // W²: squares of by how much readings differ from that before, and from that farApart before; the latest
 }
 
 const (
@@ -85,12 +86,7 @@ func (b *blocks) add(w float64) {
 	}
 	mean := b.sum / blockOf
 	if b.seen++; b.seen > 1 {
-		d := (mean - b.last) * (mean - b.last)
-		if len(b.apart) < mostApart {
-			b.apart = append(b.apart, d)
-		} else {
-			b.apart[b.seen%mostApart] = d
-		}
+		b.apart = latest(b.apart, b.seen, mean-b.last)
 	}
 	b.n, b.sum, b.last = 0, 0, mean
 }
@@ -101,15 +97,23 @@ func (b *blocks) interrupt() { b.n, b.sum, b.seen, b.row = 0, 0, 0, 0 }
 // compare takes a reading with those shortly before it.
 func (b *blocks) compare(w float64) {
 	if b.row > 0 {
-		d := w - b.few[(b.row-1)%farApart]
-		b.next = append(b.next, d*d)
+		b.next = latest(b.next, b.compared, w-b.few[(b.row-1)%farApart])
 	}
 	if b.row >= farApart {
-		d := w - b.few[b.row%farApart]
-		b.far = append(b.far, d*d)
+		b.far = latest(b.far, b.compared, w-b.few[b.row%farApart])
 	}
 	b.few[b.row%farApart] = w
 	b.row++
+	b.compared++
+}
+
+// latest adds the n-th difference's square to the latest of them.
+func latest(squares []float64, n int, difference float64) []float64 {
+	if len(squares) < mostApart {
+		return append(squares, difference*difference)
+	}
+	squares[n%mostApart] = difference * difference
+	return squares
 }
 
 // short is what variance is, W², by few readings, as noise that is forgotten step by
