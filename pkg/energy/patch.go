@@ -290,18 +290,35 @@ func (s *solver) lay(p *patch) {
 		p.rows = append(p.rows, row{reading: x})
 	}
 	active, at := append(s.active[:0], p.going...), 0
+	busy, grain := workOf(active)
+	next := math.Inf(1) // s, of the next edge
+	if len(p.edges) > 0 {
+		next = p.sec(p.edges[0].ns)
+	}
 	for i := range p.busy {
-		for ; at < len(p.edges) && p.sec(p.edges[at].ns) <= p.ends[i]+1e-9; at++ {
-			active = p.edges[at].pass(active)
-		}
-		for _, x := range active {
-			if !x.frame {
-				p.busy[i] = true
-				p.grain[i] = max(p.grain[i], grainOf(&x.event.event))
+		if next <= p.ends[i]+1e-9 {
+			for ; at < len(p.edges) && p.sec(p.edges[at].ns) <= p.ends[i]+1e-9; at++ {
+				active = p.edges[at].pass(active)
 			}
+			if next = math.Inf(1); at < len(p.edges) {
+				next = p.sec(p.edges[at].ns)
+			}
+			busy, grain = workOf(active)
 		}
+		p.busy[i], p.grain[i] = busy, grain
 	}
 	s.active = active
+}
+
+// workOf says whether events go on that are not merely a frame around others, and their
+// grain, s.
+func workOf(active []*share) (busy bool, grain float64) {
+	for _, x := range active {
+		if !x.frame {
+			busy, grain = true, max(grain, grainOf(&x.event.event))
+		}
+	}
+	return busy, grain
 }
 
 // divide appends the widths of the cells of a stretch: step at its ends, more
