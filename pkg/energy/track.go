@@ -76,9 +76,6 @@ const (
 )
 
 func (b *blocks) add(w float64) {
-	if len(b.apart) < fewBlocks {
-		b.compare(w)
-	}
 	b.sum += w
 	if b.n++; b.n < blockOf {
 		return
@@ -98,11 +95,16 @@ func (b *blocks) add(w float64) {
 // interrupt begins anew, after an event.
 func (b *blocks) interrupt() { b.n, b.sum, b.seen, b.row = 0, 0, 0, 0 }
 
-// compare takes a reading with those shortly before it.
+// compare takes a reading with those shortly before it, until there are enough.
 func (b *blocks) compare(w float64) {
+	if len(b.apart) >= fewBlocks || len(b.far) >= mostApart {
+		return
+	}
 	if b.row > 0 {
 		d := w - b.few[(b.row-1)%farApart]
-		b.next = append(b.next, d*d)
+		if len(b.next) < mostApart {
+			b.next = append(b.next, d*d)
+		}
 	}
 	if b.row >= farApart {
 		d := w - b.few[b.row%farApart]
@@ -435,8 +437,6 @@ func (t *track) last() update {
 	return update{}
 }
 
-func (t *track) breaks() int64 { return t.last().breaks }
-
 func (t *track) push(ns int64, window, w, off float64) {
 	w /= t.response.gain
 	u := update{ns: ns, window: window, value: w, count: 1, blindS: off / 1e9}
@@ -469,6 +469,7 @@ func (t *track) push(ns int64, window, w, off float64) {
 		t.work.interrupt()
 	}
 	if t.quiet {
+		t.rest.compare(w)
 		t.rest.add(w)
 	} else {
 		t.rest.interrupt()
