@@ -252,7 +252,7 @@ func (r *solution) place() {
 	for _, p := range r.held {
 		for c, t := range r.tracks {
 			p.doubt[c] = t.doubt()
-			if near := p.originNS - t.turn.ns; t.turn.ns != 0 && max(near, -near) < t.turn.near {
+			if near := p.originNS - t.turn.ns; t.turn.ns != 0 && max(near, -near) < nearTurn {
 				p.doubt[c] = t.response.update
 			}
 			p.chains[c] = t.response.chain
@@ -331,9 +331,12 @@ func (r *solution) newton(some []*patch, found, known *[channels]float64) (curve
 // A turn is when a channel that is read as often as it is updated began to be read on the
 // other side of its updates: readings before it are so much later, s, than those after.
 type turn struct {
-	ns, near int64 // and by how much that is not known, ns
-	by       float64
+	ns int64
+	by float64
 }
+
+// nearTurn is for how long about a turn it is not known which side readings are of, ns.
+const nearTurn = int64(5e9)
 
 // turn looks whether the patches before some time, or those after it, are far likelier if
 // the channel's readings are older or newer by an update. found is the channel's
@@ -374,7 +377,7 @@ func (r *solution) turn(some []*patch, c int, found *float64, all [channels]floa
 	if most < plainTurn {
 		return false
 	}
-	t.turn = turn{some[k].originNS, 5e9, sign * t.response.update}
+	t.turn = turn{some[k].originNS, sign * t.response.update}
 	if after {
 		*found += t.turn.by
 		t.turn.by = -t.turn.by

@@ -373,7 +373,7 @@ func TestNoiseByFewReadings(t *testing.T) {
 			noise := rng.NormFloat64()
 			for range 40 {
 				noise = memory*noise + math.Sqrt(1-memory*memory)*rng.NormFloat64()
-				b.add(60 + sd*noise)
+				b.compare(60 + sd*noise)
 			}
 			all += b.short() / 50
 		}
@@ -383,7 +383,16 @@ func TestNoiseByFewReadings(t *testing.T) {
 		t.Errorf("%.2f W² of white noise, %.2f of noise with a memory, %.2f of none, want some 0.25, 0.75 and 0", white, red, none)
 	}
 	var b blocks
+	for range 100 * mostApart { // rests too short for blocks
+		b.compare(60)
+		b.interrupt()
+		b.compare(60)
+	}
+	if len(b.next) > mostApart {
+		t.Errorf("%d readings are kept of a long trace", len(b.next))
+	}
 	for range blockOf * (fewBlocks + 1) {
+		b.compare(60)
 		b.add(60)
 	}
 	if v := b.short(); len(b.apart) < fewBlocks || v != 0 {

@@ -63,8 +63,7 @@ type blocks struct {
 	// Until there are enough of them.
 	few       [farApart]float64 // W: the latest readings in a row
 	row       int               // how many
-	compared  int               // in all
-	next, far []float64         // W²: squares of by how much readings differ from that before, and from that farApart before; the latest
+	next, far []float64         // W²: squares of by how much readings differ from that before, and from that farApart before
 }
 
 const (
@@ -77,16 +76,18 @@ const (
 )
 
 func (b *blocks) add(w float64) {
-	if len(b.apart) < fewBlocks {
-		b.compare(w)
-	}
 	b.sum += w
 	if b.n++; b.n < blockOf {
 		return
 	}
 	mean := b.sum / blockOf
 	if b.seen++; b.seen > 1 {
-		b.apart = latest(b.apart, b.seen, mean-b.last)
+		d := (mean - b.last) * (mean - b.last)
+		if len(b.apart) < mostApart {
+			b.apart = append(b.apart, d)
+		} else {
+			b.apart[b.seen%mostApart] = d
+		}
 	}
 	b.n, b.sum, b.last = 0, 0, mean
 }
@@ -94,26 +95,23 @@ func (b *blocks) add(w float64) {
 // interrupt begins anew, after an event.
 func (b *blocks) interrupt() { b.n, b.sum, b.seen, b.row = 0, 0, 0, 0 }
 
-// compare takes a reading with those shortly before it.
+// compare takes a reading with those shortly before it, until there are enough.
 func (b *blocks) compare(w float64) {
+	if len(b.apart) >= fewBlocks || len(b.far) >= mostApart {
+		return
+	}
 	if b.row > 0 {
-		b.next = latest(b.next, b.compared, w-b.few[(b.row-1)%farApart])
+		d := w - b.few[(b.row-1)%farApart]
+		if len(b.next) < mostApart {
+			b.next = append(b.next, d*d)
+		}
 	}
 	if b.row >= farApart {
-		b.far = latest(b.far, b.compared, w-b.few[b.row%farApart])
+		d := w - b.few[b.row%farApart]
+		b.far = append(b.far, d*d)
 	}
 	b.few[b.row%farApart] = w
 	b.row++
-	b.compared++
-}
-
-// latest adds the n-th difference's square to the latest of them.
-func latest(squares []float64, n int, difference float64) []float64 {
-	if len(squares) < mostApart {
-		return append(squares, difference*difference)
-	}
-	squares[n%mostApart] = difference * difference
-	return squares
 }
 
 // short is what variance is, W², by few readings, as noise that is forgotten step by
@@ -439,8 +437,6 @@ func (t *track) last() update {
 	return update{}
 }
 
-func (t *track) breaks() int64 { return t.last().breaks }
-
 func (t *track) push(ns int64, window, w, off float64) {
 	w /= t.response.gain
 	u := update{ns: ns, window: window, value: w, count: 1, blindS: off / 1e9}
@@ -473,6 +469,7 @@ func (t *track) push(ns int64, window, w, off float64) {
 		t.work.interrupt()
 	}
 	if t.quiet {
+		t.rest.compare(w)
 		t.rest.add(w)
 	} else {
 		t.rest.interrupt()
