@@ -34,7 +34,23 @@ type field struct {
 	key  string // `,"name":`
 	ptr  any    // *int64, *record.Opt[float64], …
 	typ  columnType
-	omit bool // left out when it has the zero value
+	omit bool  // left out when it has the zero value
+	ok   *bool // of an Opt: whether there is a value
+}
+
+// okOf is where an Opt says whether there is a value; nil for what always has one.
+func okOf(ptr any) *bool {
+	switch p := ptr.(type) {
+	case *record.Opt[float64]:
+		return &p.OK
+	case *record.Opt[int64]:
+		return &p.OK
+	case *record.Opt[uint64]:
+		return &p.OK
+	case *record.Opt[bool]:
+		return &p.OK
+	}
+	return nil
 }
 
 // fault is what is wrong with a line; the reader adds where.
@@ -128,6 +144,7 @@ func (fm *form) add(ptr any) {
 			ptr:  v.Field(i).Addr().Interface(),
 			typ:  typeOf(v.Field(i).Addr().Interface()),
 			omit: options != "",
+			ok:   okOf(v.Field(i).Addr().Interface()),
 		})
 	}
 }

@@ -114,7 +114,11 @@ func (f *forms) appendLine(b []byte, r record.Record) ([]byte, error) {
 	}
 	b = append(b, fm.open...)
 	for i := range fields {
-		if b, err = appendJSON(b, &fields[i]); err != nil {
+		fd := &fields[i]
+		if fd.ok != nil && !*fd.ok {
+			continue // most have no value
+		}
+		if b, err = appendJSON(b, fd); err != nil {
 			return nil, err
 		}
 	}
