@@ -510,8 +510,8 @@ func TestOneTickMoreOrLess(t *testing.T) {
 	}
 }
 
-// TestWidth: a burst that is all inside a mean over a second is that mean times the second, as
-// well as the second is known.
+// TestWidth: a burst that is all inside a mean over a second is that mean times the
+// second, and known as well as the second is.
 func TestWidth(t *testing.T) {
 	t.Parallel()
 	s := &share{event: &pending{event: record.Event{EndNS: 300 * ms, Phase: "burst"}}}
