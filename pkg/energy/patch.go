@@ -640,7 +640,7 @@ func (s *solver) sway(p *patch, tracks []*track) {
 	k := p.segments
 	scale := p.scale
 	for c := range channels {
-		if p.doubt[c] > 0 {
+		if p.doubt[c] > 0 && !tracks[c].counts {
 			s.miss(p, int8(c))
 		}
 	}

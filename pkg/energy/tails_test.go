@@ -441,30 +441,6 @@ func TestSpreadOfAKind(t *testing.T) {
 	}
 }
 
-// TestTicksInDoubt: a long call of the counter's shows one tick more than was thought, and
-// the read after it none. What both have is right, and each by itself is not.
-func TestTicksInDoubt(t *testing.T) {
-	t.Parallel()
-	track := newTrack(Counter, builtin(Counter))
-	for k := int64(1); k < 300; k++ {
-		before, ns := 100*k*ms+ms, 100*k*ms+4*ms
-		if k == 200 {
-			ns += 8 * ms
-		}
-		track.count(before, ns, 6000*((ns-6*ms)/(100*ms))) // it ticks 6 ms after each 100
-	}
-	total := 0.0
-	for i, u := range track.updates[1:] {
-		if math.Abs(u.value-60) > 1e-9 {
-			t.Errorf("tick %d: %.3f W over %.3f s, want 60", i, u.value, u.window)
-		}
-		total += u.value * u.window
-	}
-	if want := track.last().joules.minus(track.updates[0].joules); math.Abs(total-want) > 1e-9 {
-		t.Errorf("ticks add up to %.3f J, want %.3f", total, want)
-	}
-}
-
 // TestRestAsLongAsItIs: while it is found out when the counter ticks, so many ticks seem to take
 // less or more time than they do. Power between patches is no other for that.
 func TestRestAsLongAsItIs(t *testing.T) {
@@ -510,8 +486,8 @@ func TestOneTickMoreOrLess(t *testing.T) {
 	}
 }
 
-// TestWidth: a burst that is all inside a mean over a second is that mean times the second, as
-// well as the second is known.
+// TestWidth: a burst that is all inside a mean over a second is that mean times the
+// second, and known as well as the second is.
 func TestWidth(t *testing.T) {
 	t.Parallel()
 	s := &share{event: &pending{event: record.Event{EndNS: 300 * ms, Phase: "burst"}}}

@@ -27,9 +27,6 @@ type track struct {
 	read       bool
 	lastNS     int64 // of the last read
 	lastMJ     int64
-	updateMJ   int64 // of the last update, and of that before
-	olderMJ    int64
-	merged     bool    // the update before is gone
 	seenNS     int64   // of the read that showed the value first
 	lastBefore int64   // when the call of the last read began
 	took       float64 // ns that a call of the counter takes
@@ -385,11 +382,6 @@ func (t *track) count(before, ns, mJ int64) {
 		return
 	}
 	since, was := t.lastBefore, t.lastMJ
-	if mJ != was {
-		t.seenNS = ns
-	} else if float64(before-t.seenNS) < t.clock.period && t.blurred(before) {
-		t.merge()
-	}
 	t.lastNS, t.lastMJ, t.lastBefore = ns, mJ, before
 	made, off, fresh := t.clock.look(since, ns, mJ != was)
 	t.straddle(before-since, mJ == was)
@@ -398,13 +390,11 @@ func (t *track) count(before, ns, mJ int64) {
 	}
 	n := len(t.updates)
 	if mJ < was {
-		t.updateMJ, t.merged = mJ, true
 		l := t.last()
 		t.updates = append(t.updates, update{ns: made, breaks: l.breaks + 1, count: l.count + 1, joules: l.joules, ticked: l.ticked})
 		return
 	}
 	if n == 0 {
-		t.updateMJ = mJ
 		t.updates = append(t.updates, update{ns: made, count: 1})
 		return
 	}
@@ -417,17 +407,7 @@ func (t *track) count(before, ns, mJ int64) {
 	if whole := math.Round(dt/t.response.update) * t.response.update; math.Abs(dt-whole) < 0.05*t.response.update {
 		dt = whole
 	}
-	t.push(made, dt, float64(mJ-t.updateMJ)/1e3/dt, off)
-	t.olderMJ, t.updateMJ, t.merged = t.updateMJ, mJ, false
-}
-
-// merge takes the last tick together with the next one: what both have is known.
-func (t *track) merge() {
-	n := len(t.updates)
-	if n < 2 || t.merged || t.updates[n-1].breaks != t.updates[n-2].breaks {
-		return
-	}
-	t.updates, t.updateMJ, t.merged = t.updates[:n-1], t.olderMJ, true
+	t.push(made, dt, float64(mJ-was)/1e3/dt, off)
 }
 
 func (t *track) last() update {
