@@ -156,32 +156,49 @@ func TestJumpsOfAKind(t *testing.T) {
 	}
 }
 
+// around is a patch around a burst from 0 until its end, ns, with cells of fine ns there.
+func around(end int64, fine float64, lo, from, until, hi int64) *patch {
+	s := &share{event: &pending{event: record.Event{EndNS: end, Phase: "burst"}}}
+	return &patch{
+		cells: &cells{}, lo: lo, from: from, until: until, hi: hi, fine: fine,
+		cuts: []int64{0, end}, edges: []edge{{0, s, true}, {end, s, false}}, noise: prior,
+	}
+}
+
+// settleIn is the solver that has just solved a patch, and settled it.
+func settleIn(t *testing.T, p *patch) *solver {
+	t.Helper()
+	s := &solver{}
+	s.lay(p)
+	s.weigh(p)
+	if _, ok := s.solve(p, p.noise, true, false); !ok {
+		t.Fatal("no solution")
+	}
+	s.settle(p)
+	return s
+}
+
+// untold is the tracks of a board of which nothing was measured.
+func untold() (tracks []*track) {
+	for _, name := range trackNames {
+		tracks = append(tracks, newTrack(name, builtin(name)))
+	}
+	return tracks
+}
+
 // TestSway: a reading that is wholly after a burst says that the burst may have
 // been anything, and by its slope there nothing of its being late; were it a little
 // earlier it would say that the burst was none.
 func TestSway(t *testing.T) {
 	t.Parallel()
-	s := &share{event: &pending{event: record.Event{EndNS: 30 * ms, Phase: "burst"}}}
-	p := &patch{
-		cells: &cells{}, lo: -200 * ms, from: -150 * ms, until: 150 * ms, hi: 200 * ms, fine: 5e6,
-		cuts: []int64{0, 30 * ms}, edges: []edge{{0, s, true}, {30 * ms, s, false}}, noise: prior,
-	}
+	p := around(30*ms, 5e6, -200*ms, -150*ms, 150*ms, 200*ms)
 	p.noise.jump = 400
 	p.blind[2] = 0.010
 	for _, at := range []float64{-0.115, -0.015, 0.0565, 0.1565} {
 		p.readings = append(p.readings, reading{at: at, window: 0.025, value: 60, channel: 2})
 	}
-	var tracks []*track
-	for _, name := range trackNames {
-		tracks = append(tracks, newTrack(name, builtin(name)))
-	}
-	var solve solver
-	solve.lay(p)
-	solve.weigh(p)
-	if _, ok := solve.solve(p, p.noise, true, false); !ok {
-		t.Fatal("no solution")
-	}
-	solve.settle(p)
+	tracks := untold()
+	solve := settleIn(t, p)
 	before := append([]float64(nil), p.joules...)
 	slope := p.drift[2*perChannel+paramLate][1]
 	p.readings[2].value = 80 // as one that reaches 1.5 ms into a burst of some 400 W would be
@@ -332,27 +349,14 @@ func TestTurn(t *testing.T) {
 // may be of another update.
 func TestMiss(t *testing.T) {
 	t.Parallel()
-	s := &share{event: &pending{event: record.Event{EndNS: 80 * ms, Phase: "burst"}}}
 	sd := func(doubt float64) float64 {
-		p := &patch{
-			cells: &cells{}, lo: -300 * ms, from: -250 * ms, until: 350 * ms, hi: 400 * ms, fine: 25e6,
-			cuts: []int64{0, 80 * ms}, edges: []edge{{0, s, true}, {80 * ms, s, false}}, noise: prior,
-		}
+		p := around(80*ms, 25e6, -300*ms, -250*ms, 350*ms, 400*ms)
 		p.noise.jump, p.doubt[2] = 800, doubt
 		for k := range 6 {
 			p.readings = append(p.readings, reading{at: -0.2 + 0.1*float64(k), window: 0.1, value: 60, channel: 2})
 		}
-		var tracks []*track
-		for _, name := range trackNames {
-			tracks = append(tracks, newTrack(name, builtin(name)))
-		}
-		var solve solver
-		solve.lay(p)
-		solve.weigh(p)
-		if _, ok := solve.solve(p, p.noise, true, false); !ok {
-			t.Fatal("no solution")
-		}
-		solve.settle(p)
+		tracks := untold()
+		solve := settleIn(t, p)
 		solve.sway(p, tracks)
 		return math.Sqrt(p.cov[1*p.segments+1])
 	}
@@ -462,23 +466,13 @@ func TestOneTickMoreOrLess(t *testing.T) {
 	sd := func(apart float64) float64 {
 		track := newTrack(Counter, builtin(Counter))
 		track.spacing = apart * 1e9
-		s := &share{event: &pending{event: record.Event{EndNS: 3000 * ms}}}
-		p := &patch{
-			cells: &cells{}, lo: -3000 * ms, from: -2000 * ms, until: 5000 * ms, hi: 6000 * ms, fine: 200e6,
-			cuts: []int64{0, 3000 * ms}, edges: []edge{{0, s, true}, {3000 * ms, s, false}}, noise: prior,
-		}
+		p := around(3000*ms, 200e6, -3000*ms, -2000*ms, 5000*ms, 6000*ms)
 		p.noise.jump, p.noise.sd[1], p.noise.busy = 400, 0.1, 1
 		for at := -2.0; at < 6; at++ {
 			u := update{value: 200, window: 1}
 			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, tick: track.tick(&u), channel: 1})
 		}
-		var solve solver
-		solve.lay(p)
-		solve.weigh(p)
-		if _, ok := solve.solve(p, p.noise, true, false); !ok {
-			t.Fatal("no solution")
-		}
-		solve.settle(p)
+		settleIn(t, p)
 		return math.Sqrt(p.cov[1*p.segments+1])
 	}
 	if often, seldom := sd(0.1), sd(1); seldom < often+1 {
@@ -490,11 +484,7 @@ func TestOneTickMoreOrLess(t *testing.T) {
 // second, and known as well as the second is.
 func TestWidth(t *testing.T) {
 	t.Parallel()
-	s := &share{event: &pending{event: record.Event{EndNS: 300 * ms, Phase: "burst"}}}
-	p := &patch{
-		cells: &cells{}, lo: -1500 * ms, from: -1300 * ms, until: 1600 * ms, hi: 1900 * ms, fine: 50e6,
-		cuts: []int64{0, 300 * ms}, edges: []edge{{0, s, true}, {300 * ms, s, false}}, noise: prior,
-	}
+	p := around(300*ms, 50e6, -1500*ms, -1300*ms, 1600*ms, 1900*ms)
 	p.noise.jump, p.wide[3] = 1000, 0.005
 	for k := range 30 {
 		at := -1.2 + 0.1*float64(k)
@@ -502,13 +492,7 @@ func TestWidth(t *testing.T) {
 		p.readings = append(p.readings, reading{at: at, window: 1, value: 60 + 390*inside, channel: 3})
 	}
 	p.chains[3].tau = 1e-4
-	var solve solver
-	solve.lay(p)
-	solve.weigh(p)
-	if _, ok := solve.solve(p, p.noise, true, false); !ok {
-		t.Fatal("no solution")
-	}
-	solve.settle(p)
+	solve := settleIn(t, p)
 	by, wider := p.drift[3*perChannel+paramWindow], make([]float64, p.segments)
 	solve.set(p, 3, 1.005, -0.0025)
 	solve.differ(p, wider, 0.005)
