@@ -233,12 +233,7 @@ func (o *lineParser) parse(b *block) {
 
 // learn takes the shape of a line that had none of those known.
 func (o *lineParser) learn(rec record.Record, line []byte, end string) {
-	switch rec.(type) {
-	case *record.Sample, *record.Power:
-	default:
-		return
-	}
-	if !o.shapes.pay() {
+	if !o.shapes.pay(rec) {
 		return
 	}
 	pairs, bad := appendPairs(o.forms.pairs[:0], line)

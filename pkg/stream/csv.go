@@ -63,14 +63,9 @@ func (d csvBatches) produce(b *filling) error {
 
 // learn takes the shape of the row that the record was just read from.
 func (d csvBatches) learn(rec record.Record) {
-	switch rec.(type) {
-	case *record.Sample, *record.Power:
-	default:
-		return
-	}
 	l := d.lines
 	raw := l.buf[l.from:l.to]
-	if d.smi || !l.whole() || bytes.IndexByte(raw, '"') >= 0 || !d.shapes.pay() {
+	if d.smi || !l.whole() || bytes.IndexByte(raw, '"') >= 0 || !d.shapes.pay(rec) {
 		return
 	}
 	line := chomp(raw[:len(raw)-1])

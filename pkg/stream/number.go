@@ -51,17 +51,14 @@ func scanInt(b []byte, p int) (int64, int) {
 }
 
 // eightDigits is the number that the first eight bytes of b write, if all are
-// digits. It adds neighbours, then pairs, then fours.
+// digits.
 func eightDigits(b []byte) (uint64, bool) {
 	v := binary.LittleEndian.Uint64(b)
 	const high, six = 0xf0f0f0f0f0f0f0f0, 0x0606060606060606
 	if v&high|(v+six)&high>>4 != 0x3333333333333333 {
 		return 0, false
 	}
-	v &= 0x0f0f0f0f0f0f0f0f
-	v = v*10 + v>>8
-	v = v&0x00ff00ff00ff00ff*100 + v>>16&0x00ff00ff00ff00ff
-	return v&0xffff*10000 + v>>32&0xffff, true
+	return value(v & 0x0f0f0f0f0f0f0f0f), true
 }
 
 // scanFloat reads a decimal number without exponent in JSON's notation at

@@ -168,8 +168,13 @@ func newPlains() plains { return plains{credit: 16 * learnCost} }
 // shape is learnt: where every line has its own there is nothing to learn.
 const learnCost = 16
 
-// pay says whether another shape may be learnt.
-func (s *plains) pay() bool {
+// pay says whether the shape of a line that was read into rec may be learnt.
+func (s *plains) pay(rec record.Record) bool {
+	switch rec.(type) {
+	case *record.Sample, *record.Power:
+	default:
+		return false
+	}
 	if s.credit < learnCost {
 		return false
 	}
@@ -301,7 +306,8 @@ const (
 // less zeros. It is right up to the first that is not ASCII.
 func nonDigits(v uint64) uint64 { return (v + 0x7676767676767676 | v) & highs }
 
-// value is the number that eight digits write.
+// value is the number that eight digits write. It adds neighbours, then pairs, then
+// fours.
 func value(v uint64) uint64 {
 	v = v*10 + v>>8
 	v = v&0x00ff00ff00ff00ff*100 + v>>16&0x00ff00ff00ff00ff
