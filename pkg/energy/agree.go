@@ -97,7 +97,7 @@ func (r *reconstruction) witnesses() (power int, ok bool) {
 		if len(r.tracks[i].updates) < 2 {
 			continue
 		}
-		if r.tracks[i].response.coverage > 0.8 {
+		if !r.tracks[i].response.partial() {
 			return i, true
 		}
 		if best < 0 {
@@ -171,7 +171,7 @@ func refuted(a *record.Agreement) bool { return a.Verdict == Disagree && a.Ratio
 // blame says which evidence speaks for which witness.
 func blame(ratio float64, r response, name string) string {
 	switch {
-	case r.coverage <= 0.8:
+	case r.partial():
 		return fmt.Sprintf("%s power over the counter is %.3f: the channel sees %.0f %% of the time, which speaks for the counter", name, ratio, 100*r.coverage)
 	case ratio > half:
 		return fmt.Sprintf("%s power over the counter is %.3f: counters that run at half the power or so are known of some drivers, which speaks for the power readings; nvbaseline idle compares both at rest", name, ratio)

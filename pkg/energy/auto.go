@@ -289,7 +289,7 @@ func (r *reconstruction) useful(ns int64) (use []*track) {
 			continue
 		}
 		use = append(use, t)
-		if t.response.coverage > 0.8 {
+		if !t.response.partial() {
 			finest, update = min(finest, t.reach()), min(update, t.response.update)
 		}
 	}
@@ -297,7 +297,7 @@ func (r *reconstruction) useful(ns int64) (use []*track) {
 	use = use[:0]
 	for _, t := range r.using {
 		vague := !math.IsInf(update, 1) && t.polled > t.response.update/3
-		if t.reach() <= 8*finest && (t.response.coverage > 0.8 || !vague && t.response.update <= 1.5*update) {
+		if t.reach() <= 8*finest && (!t.response.partial() || !vague && t.response.update <= 1.5*update) {
 			use = append(use, t)
 		}
 	}
@@ -463,7 +463,7 @@ func (r *reconstruction) build() {
 	p.cuts, p.from, p.until, p.lo, p.hi, p.fine = cuts, from, until, lo, hi, step/2
 	// Of a reading that sees a part of a cell, the rest of the cell is another thing.
 	for _, t := range use {
-		if t.response.coverage <= 0.8 {
+		if t.response.partial() {
 			p.fine = min(p.fine, max(t.reach(), t.response.update/8)*1e9)
 		}
 	}

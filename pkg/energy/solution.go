@@ -167,7 +167,7 @@ func (r *solution) end(s *solver, p *patch) {
 	for c, t := range r.tracks {
 		p.noise.sd[c] = max(p.noise.sd[c], math.Sqrt(t.fewVar))
 	}
-	if len(p.readings) > 0 && r.tracks[p.readings[0].channel].response.coverage <= 0.8 {
+	if len(p.readings) > 0 && r.tracks[p.readings[0].channel].response.partial() {
 		p.noise.busy *= unseenWalk
 	}
 	more := r.memory(p)

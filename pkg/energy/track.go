@@ -276,6 +276,9 @@ func respond(name string, c *sensor.Channel) response {
 // leastWindowSE is the share of a window from which on it matters that it is not known better.
 const leastWindowSE = 0.0015
 
+// partial says that the channel sees a part of the time only.
+func (r response) partial() bool { return r.coverage <= 0.8 }
+
 // delay is how much later than the power a mean over a window is, s.
 func (r response) delay(window float64) float64 { return r.lag + r.tau + window/2 }
 

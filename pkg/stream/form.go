@@ -138,13 +138,14 @@ func (fm *form) add(ptr any) {
 		}
 		fm.index[name] = len(fm.fields)
 		fm.next = append(fm.next, len(fm.fields))
+		to := v.Field(i).Addr().Interface()
 		fm.fields = append(fm.fields, field{
 			name: name,
 			key:  `,"` + name + `":`,
-			ptr:  v.Field(i).Addr().Interface(),
-			typ:  typeOf(v.Field(i).Addr().Interface()),
+			ptr:  to,
+			typ:  typeOf(to),
 			omit: options != "",
-			ok:   okOf(v.Field(i).Addr().Interface()),
+			ok:   okOf(to),
 		})
 	}
 }
