@@ -73,6 +73,7 @@ type Attributor struct {
 	going    []*pending // that a sample may lie in: none is over for longer than patience
 	firstEnd int64      // of them
 	free     []*pending
+	calm     stretch // while a batch is observed
 	groups   tally
 	requests requests
 }
@@ -315,7 +316,6 @@ func (a *Attributor) Observe(r record.Record) error {
 // sample notes what a sample says beside its power.
 func (a *Attributor) sample(b *board, s *record.Sample) {
 	b.ns, b.sampled = s.TimeNS, true
-	bits := s.ThrottleReasons.V
 	if len(a.going) > 0 && s.TimeNS > a.firstEnd+patience {
 		a.firstEnd = never
 		a.going = slices.DeleteFunc(a.going, func(p *pending) bool {
@@ -334,17 +334,24 @@ func (a *Attributor) sample(b *board, s *record.Sample) {
 		if !s.ReadOK {
 			p.lost, p.why = p.lost+1, s.Error
 		}
-		if mhz, ok := s.SMClockMHz.Get(); ok && mhz > 0 {
-			if p.slowest == 0 || mhz < p.slowest {
-				p.slowest = mhz
-			}
-			p.fastest = max(p.fastest, mhz)
+		if s.SMClockMHz.OK {
+			p.clocked(s.SMClockMHz.V)
 		}
-		if !s.ThrottleReasons.OK {
-			continue
+		if s.ThrottleReasons.OK {
+			p.throttled(s.ThrottleReasons.V)
 		}
-		p.throttled(bits)
 	}
+}
+
+// clocked takes in a sample's SM clock, MHz.
+func (p *pending) clocked(mhz int64) {
+	if mhz <= 0 {
+		return
+	}
+	if p.slowest == 0 || mhz < p.slowest {
+		p.slowest = mhz
+	}
+	p.fastest = max(p.fastest, mhz)
 }
 
 // throttled counts a sample with those reasons.

@@ -8,6 +8,7 @@ import (
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/sensor"
+	"joulepipe/pkg/stream"
 )
 
 // A reconstruction is the power of one GPU as its channels together tell it,
@@ -157,7 +158,7 @@ type await struct {
 	track *track // nil: any record
 }
 
-// awaits is the time before which no power record brings on what is waited for;
+// awaits is the time before which no sample or power record brings on what is waited for;
 // math.MinInt64 where it is there, or nothing is waited for.
 func (r *reconstruction) awaits() int64 {
 	switch w := &r.await; {
@@ -165,15 +166,27 @@ func (r *reconstruction) awaits() int64 {
 		return w.ns + 1
 	case w.track == nil || w.track.lastNS >= w.ns:
 		return math.MinInt64
-	case w.track == r.tracks[0]:
-		return min(w.ns, w.track.lastNS+patience)
-	default:
+	case w.track.counts:
 		return w.track.lastNS + patience
+	default:
+		return min(w.ns, w.track.lastNS+patience)
 	}
 }
 
 // pass notes that a record of that time has come.
 func (r *reconstruction) pass(ns int64) {
+	r.note(ns)
+	edge := len(r.edges) > 0 && r.edges[0].ns <= ns
+	for _, t := range r.tracks {
+		t.note(ns, r.busyUntil)
+		if edge {
+			t.work.interrupt()
+		}
+	}
+}
+
+// note takes notice of the time of a record.
+func (r *reconstruction) note(ns int64) {
 	if !r.begun {
 		r.begun, r.firstNS, r.nowNS = true, ns, ns
 	}
@@ -181,27 +194,32 @@ func (r *reconstruction) pass(ns int64) {
 	if r.records++; r.records%1024 == 0 {
 		r.trim()
 	}
-	edge := len(r.edges) > 0 && r.edges[0].ns <= ns
-	for _, t := range r.tracks {
-		t.quiet = ns > r.busyUntil+settled
-		if t.busy = ns < r.busyUntil; edge {
-			t.work.interrupt()
-		}
-	}
 }
 
 // observePowers takes readings of the driver's buffer in a row, before quiet.
 func (r *reconstruction) observePowers(times []int64, watts []float64) {
 	t := r.tracks[0]
 	for i, ns := range times {
-		if i == 0 || i == len(times)-1 || r.records%1024 == 1023 {
-			r.pass(ns)
-		} else { // the same for this track
-			r.records++
-			r.nowNS = max(r.nowNS, ns)
-			t.quiet, t.busy = ns > r.busyUntil+settled, ns < r.busyUntil
-		}
+		r.note(ns)
+		t.note(ns, r.busyUntil)
 		t.stamped(ns, watts[i])
+	}
+}
+
+// observeSamples does so for samples.
+func (r *reconstruction) observeSamples(s *stream.Samples, has stream.Has, from, until int) {
+	averages := r.choose.columnOf(s)
+	for i := from; i < until; i++ {
+		ns := s.TimeNS[i]
+		r.note(ns)
+		if has&stream.HasInstant != 0 {
+			r.tracks[2].note(ns, r.busyUntil)
+			r.tracks[2].at(ns, s.PowerInstantW[i])
+		}
+		if has&r.choose.field != 0 {
+			r.tracks[3].note(ns, r.busyUntil)
+			r.tracks[3].at(ns, averages[i])
+		}
 	}
 }
 

@@ -15,6 +15,10 @@ func (a *Attributor) observeBatch(b *stream.Batch, q *queue, take func(record.Re
 	samples, powers, others := 0, 0, 0
 	var sample record.Sample
 	var power record.Power
+	slowly := func(r record.Record) error {
+		a.calm = stretch{}
+		return take(r)
+	}
 	for _, run := range b.Runs {
 		switch run.Kind {
 		case record.KindSample:
@@ -23,7 +27,7 @@ func (a *Attributor) observeBatch(b *stream.Batch, q *queue, take func(record.Re
 					break
 				}
 				sample = b.Samples.Sample(samples, run)
-				if err := take(&sample); err != nil {
+				if err := slowly(&sample); err != nil {
 					return err
 				}
 			}
@@ -33,13 +37,13 @@ func (a *Attributor) observeBatch(b *stream.Batch, q *queue, take func(record.Re
 					break
 				}
 				power = record.Power{TimeNS: b.Powers.TimeNS[powers], GPU: run.GPU, PowerW: b.Powers.PowerW[powers]}
-				if err := take(&power); err != nil {
+				if err := slowly(&power); err != nil {
 					return err
 				}
 			}
 		default:
 			for range run.N {
-				if err := take(b.Others[others]); err != nil {
+				if err := slowly(b.Others[others]); err != nil {
 					return err
 				}
 				others++
@@ -66,35 +70,58 @@ func (a *Attributor) quiet(q *queue) int64 {
 	return until
 }
 
+// stretch is a time in which records of a GPU are quiet, as far as it has been looked at.
+type stretch struct {
+	board *board // nil: it has to be looked at anew
+	until int64
+}
+
+// of is the time before which a GPU's records are quiet, where the next is one at ns.
+func (s *stretch) of(b *board, ns int64, a *Attributor, q *queue) int64 {
+	if s.board != b || ns >= s.until {
+		s.board, s.until = b, a.quiet(q)
+		if b.power != nil {
+			s.until = min(s.until, b.power.quiet())
+		}
+	}
+	return s.until
+}
+
 // observeSamples takes the samples from i on that are quiet and says how many.
 func (a *Attributor) observeSamples(run stream.Run, s *stream.Samples, i, end int, q *queue) (n int) {
 	b := a.board(run.GPU)
-	if b == nil || a.opts.Method == Auto {
+	if b == nil || b.power != nil && b.power.choose.field == 0 {
 		return 0
 	}
-	until := a.quiet(q)
+	until := a.calm.of(b, s.TimeNS[i], a, q)
 	times := s.TimeNS[i:end]
-	if c, ok := b.channels[0].(*polled); ok {
-		if c.column.field == 0 || run.Has&c.column.field == 0 {
+	for _, c := range b.polled {
+		c := c.(*polled)
+		if c.column.field == 0 {
 			return 0
 		}
-		n = c.run(times, c.column.columnOf(s)[i:end], until, false)
-		times = times[:n]
-		if n > 0 {
-			a.now = max(a.now, times[n-1]) // they grow
+		if run.Has&c.column.field != 0 {
+			times = times[:c.plain(times, until)]
 		}
-	} else {
-		n = before(times, until)
-		times = times[:n]
-		a.pass(times)
 	}
-	if n == 0 {
+	times = times[:before(times, until)]
+	if n = len(times); n == 0 {
 		return 0
 	}
-	if run.Has&stream.HasThrottle != 0 {
-		a.slowed(b, times, s.ThrottleReasons[i:i+n])
+	for _, c := range b.polled {
+		c := c.(*polled)
+		if run.Has&c.column.field != 0 {
+			c.run(times, c.column.columnOf(s)[i:i+n], false)
+		}
+	}
+	a.pass(times)
+	if len(a.going) > 0 {
+		a.sampled(b, s, run.Has, i, i+n)
 	}
 	b.ns, b.sampled = times[n-1], true
+	if b.power != nil {
+		b.power.observeSamples(s, run.Has, i, i+n)
+	}
 	return n
 }
 
@@ -104,19 +131,21 @@ func (a *Attributor) observePowers(gpu int, p *stream.Powers, i, end int, q *que
 	if b == nil {
 		return 0
 	}
-	until := a.quiet(q)
-	if b.power != nil {
-		until = min(until, b.power.quiet())
-	}
+	until := a.calm.of(b, p.TimeNS[i], a, q)
 	times := p.TimeNS[i:end]
-	if c, ok := b.channels[0].(*buffered); ok {
-		n = c.run(times, p.PowerW[i:end], until, true)
-	} else {
-		n = before(times, until)
+	for _, c := range b.buffered {
+		times = times[:c.line().plain(times, until)]
 	}
-	a.pass(times[:n])
-	if b.power != nil && n > 0 {
-		b.power.observePowers(times[:n], p.PowerW[i:i+n])
+	times = times[:before(times, until)]
+	if n = len(times); n == 0 {
+		return 0
+	}
+	for _, c := range b.buffered {
+		c.line().run(times, p.PowerW[i:i+n], true)
+	}
+	a.pass(times)
+	if b.power != nil {
+		b.power.observePowers(times, p.PowerW[i:i+n])
 	}
 	return n
 }
@@ -138,15 +167,27 @@ func (a *Attributor) pass(times []int64) {
 	}
 }
 
-// slowed notes what samples in a row say of throttling.
-func (a *Attributor) slowed(b *board, times []int64, reasons []uint64) {
+// sampled notes what samples in a row say beside their power.
+func (a *Attributor) sampled(b *board, s *stream.Samples, has stream.Has, from, until int) {
+	if a.opts.Method != Auto {
+		if has &= stream.HasThrottle; has == 0 {
+			return // nobody asks for the rest
+		}
+	}
 	for _, p := range a.going {
-		if !slices.Contains(p.boards, b) {
+		if s.TimeNS[until-1] < p.event.StartNS || s.TimeNS[from] > p.event.EndNS || !slices.Contains(p.boards, b) {
 			continue
 		}
-		for i, ns := range times {
-			if ns >= p.event.StartNS && ns <= p.event.EndNS {
-				p.throttled(reasons[i])
+		for i := from; i < until; i++ {
+			if ns := s.TimeNS[i]; ns < p.event.StartNS || ns > p.event.EndNS {
+				continue
+			}
+			p.reads++
+			if has&stream.HasSMClock != 0 {
+				p.clocked(s.SMClockMHz[i])
+			}
+			if has&stream.HasThrottle != 0 {
+				p.throttled(s.ThrottleReasons[i])
 			}
 		}
 	}

@@ -177,41 +177,43 @@ func (c *curve) extend(ns int64, fromW, toW float64, reading bool) {
 	}
 }
 
-// run is extend for readings in a row, each joined to the one before by a line,
-// or where each is the mean of the time since the one before, by a flat one. It
-// stops at that time, and before the first that is not plain, as one is that
-// lies beyond an edge, comes late or after a gap, and says how many it took.
-func (c *curve) run(ns []int64, w []float64, until int64, means bool) int {
+// plain is how many readings in a row, at those times, only add to the curve: they
+// lie before its next edge and that time, and none comes late or after a gap.
+func (c *curve) plain(ns []int64, until int64) int {
 	if !c.begun || c.corner || len(c.waiting) > 0 {
 		return 0
 	}
-	n, end, widest, next, gapNS := 0, c.ns, c.spacing, min(c.next, until), c.gapNS
+	end, next, gapNS := c.ns, min(c.next, until), c.gapNS
 	for i, x := range ns {
 		gap := x - end
 		if gap <= 0 || gap > gapNS || x >= next {
-			break
+			return i
 		}
-		widest = max(widest, gap)
-		n, end = i+1, x
+		end = x
 	}
-	if n == 0 {
-		return 0
-	}
-	ns, w = ns[:n], w[:n]
+	return len(ns)
+}
+
+// run is extend for readings that are plain, each joined to the one before by a line,
+// or where each is the mean of the time since the one before, by a flat one.
+func (c *curve) run(ns []int64, w []float64, means bool) {
+	n := len(ns)
 	// A sum of its own for few readings is as exact as adding each to the
 	// total, and need not be put in order after each.
-	c.at.joules = c.at.joules.plus(area(c.ns, c.powerW, ns, w, math.Inf(-1), means))
+	joules, widest := area(c.ns, c.powerW, ns, w, math.Inf(-1), means)
+	c.at.joules = c.at.joules.plus(joules)
 	if c.hasIdle {
-		c.at.clamped = c.at.clamped.plus(area(c.ns, c.over(c.powerW), ns, w, c.idleW, means))
+		clamped, _ := area(c.ns, c.over(c.powerW), ns, w, c.idleW, means)
+		c.at.clamped = c.at.clamped.plus(clamped)
 	}
 	c.at.readings += int64(n)
-	c.ns, c.readNS, c.powerW, c.spacing = end, end, w[n-1], widest
-	return n
+	c.ns, c.readNS, c.powerW, c.spacing = ns[n-1], ns[n-1], w[n-1], max(c.spacing, widest)
 }
 
 // area is the energy above idleW of readings of power in a row, from one before
-// them on, of which it is what lies above; all of it above −∞.
-func area(end int64, power float64, ns []int64, w []float64, idleW float64, means bool) sum {
+// them on, of which it is what lies above; all of it above −∞. widest is their widest
+// spacing.
+func area(end int64, power float64, ns []int64, w []float64, idleW float64, means bool) (total sum, widest int64) {
 	var hi, lo float64
 	w = w[:len(ns)]
 	for i, x := range ns {
@@ -223,13 +225,15 @@ func area(end int64, power float64, ns []int64, w []float64, idleW float64, mean
 		if means {
 			from = to
 		}
-		v := float64((from + to) / 2 * (float64(x-end) / 1e9))
+		gap := x - end
+		widest = max(widest, gap)
+		v := float64((from + to) / 2 * (float64(gap) / 1e9))
 		s := hi + v
 		b := s - hi
 		lo += (hi - (s - b)) + (v - b)
 		hi, end, power = s, x, to
 	}
-	return sum{hi, lo}
+	return sum{hi, lo}, widest
 }
 
 // leave notes where the curve was at its last reading, before it goes on to

@@ -307,6 +307,11 @@ func (t *track) later(p *patch) float64 {
 	return t.shift
 }
 
+// note says whether readings of a time are of work, or of rest.
+func (t *track) note(ns, busyUntil int64) {
+	t.quiet, t.busy = ns > busyUntil+settled, ns < busyUntil
+}
+
 // suspect says whether a reading is one that no board shows at rest.
 func (t *track) suspect(w float64) bool {
 	if w >= record.FloorW {
