@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -333,6 +334,69 @@ func TestOutputFiles(t *testing.T) {
 	}
 	if got := run(t, both, nil, "-o", name); got.code != 2 || !strings.Contains(got.stderr, "is the input") {
 		t.Errorf("output over input: %+v", got)
+	}
+}
+
+// TestOutputIsNoFile writes to what no file must take the place of.
+func TestOutputIsNoFile(t *testing.T) {
+	write := func(c *Context) error {
+		out, err := c.Create()
+		if err != nil {
+			return err
+		}
+		return errors.Join(out.Write(c.NewHeader()), out.Write(&record.End{}), out.Close())
+	}
+	document := func(c *Context) error { return c.WriteJSON(map[string]int{"record": 1}) }
+	dir := t.TempDir()
+	for name, do := range map[string]func(*Context) error{"stream": write, "document": document} {
+		pipe := filepath.Join(dir, name+".pipe")
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan string)
+		go func() {
+			b, err := os.ReadFile(pipe)
+			got <- fmt.Sprint(string(b), err)
+		}()
+		if r := run(t, do, nil, "-o", pipe); r.code != 0 || r.stderr != "" {
+			t.Errorf("%s into a pipe: %+v", name, r)
+		}
+		if b := <-got; !strings.Contains(b, `"record"`) || !strings.HasSuffix(b, "<nil>") {
+			t.Errorf("%s: the pipe's reader has %q", name, b)
+		}
+		if info, err := os.Stat(pipe); err != nil || info.Mode().Type() != fs.ModeNamedPipe {
+			t.Errorf("%s: the pipe is now %v, %v", name, info, err)
+		}
+
+		descriptor, err := os.Create(filepath.Join(dir, name+".open"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer descriptor.Close()
+		fmt.Fprintln(descriptor, "before")
+		if r := run(t, do, nil, "-o", fmt.Sprintf("/dev/fd/%d", descriptor.Fd())); r.code != 0 || r.stderr != "" {
+			t.Errorf("%s into a descriptor: %+v", name, r)
+		}
+		if b, err := os.ReadFile(descriptor.Name()); err != nil || !strings.HasPrefix(string(b), "before\n{") {
+			t.Errorf("%s: behind the descriptor is %q, %v", name, b, err)
+		}
+
+		link, target := filepath.Join(dir, name+".link"), filepath.Join(dir, name+".target")
+		if err := errors.Join(os.WriteFile(target, []byte("old"), 0o600), os.Symlink(target, link)); err != nil {
+			t.Fatal(err)
+		}
+		if r := run(t, do, nil, "-o", link); r.code != 0 || r.stderr != "" {
+			t.Errorf("%s through a link: %+v", name, r)
+		}
+		if b, err := os.ReadFile(target); err != nil || !strings.Contains(string(b), `"record"`) {
+			t.Errorf("%s: behind the link is %q, %v", name, b, err)
+		}
+		if _, err := os.Readlink(link); err != nil {
+			t.Errorf("%s: the link is none any more: %v", name, err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*"+Partial)); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"joulepipe/pkg/stream"
@@ -30,25 +31,49 @@ func OutputFlag() ucli.Flag {
 // Partial is the end of the name of a file that is not complete.
 const Partial = ".partial"
 
-// file is an output file under its temporary name, made at the first write.
+// file is an output file under its temporary name, made at the first write. What is
+// no regular file, as /dev/null or a named pipe, is written to as it is.
 type file struct {
-	name   string
-	append bool // to what the name has already
-	f      *os.File
+	name     string
+	append   bool // to what the name has already
+	straight bool // under its own name
+	f        *os.File
 }
 
 func (f *file) Write(p []byte) (int, error) {
 	if f.f == nil {
-		partial := f.name + Partial
-		if f.append { // as others may, at the same time
-			partial = fmt.Sprintf("%s.%d%s", f.name, os.Getpid(), Partial)
-		}
-		var err error
-		if f.f, err = os.Create(partial); err != nil {
+		if err := f.open(); err != nil {
 			return 0, err
 		}
 	}
 	return f.f.Write(p)
+}
+
+func (f *file) open() (err error) {
+	if f.straight = special(f.name); f.straight {
+		f.f, err = os.OpenFile(f.name, os.O_WRONLY|os.O_APPEND, 0)
+		return err
+	}
+	if target, err := filepath.EvalSymlinks(f.name); err == nil {
+		f.name = target // the link stays one
+	}
+	partial := f.name + Partial
+	if f.append { // as others may, at the same time
+		partial = fmt.Sprintf("%s.%d%s", f.name, os.Getpid(), Partial)
+	}
+	f.f, err = os.Create(partial)
+	return err
+}
+
+// special says whether a file is none that another could take the place of: a
+// device, a pipe, a socket, or a descriptor of this process, as /dev/stdout is.
+func special(name string) bool {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return true
+	}
+	dir, _ := filepath.EvalSymlinks(filepath.Dir(name))
+	link, _ := os.Readlink(name)
+	return strings.HasPrefix(dir, "/proc/") || strings.HasPrefix(link, "/proc/")
 }
 
 // commit gives the file its name, or its content to the file of that name.
@@ -58,7 +83,7 @@ func (f *file) commit() error {
 			return err
 		}
 	}
-	if err := f.f.Close(); err != nil {
+	if err := f.f.Close(); err != nil || f.straight {
 		return err
 	}
 	if !f.append {
@@ -76,6 +101,9 @@ func (f *file) leave(err error) error {
 		return err
 	}
 	f.f.Close()
+	if f.straight {
+		return err
+	}
 	return fmt.Errorf("%w; what was written is in %s", err, f.f.Name())
 }
 
@@ -141,7 +169,7 @@ func (c *Context) create(name string, format stream.Format, compression stream.C
 		if err := c.notAnInput(name); err != nil {
 			return nil, err
 		}
-		if appending {
+		if appending && !special(name) {
 			if err := c.appendable(name, format, compression); err != nil {
 				return nil, err
 			}
@@ -157,7 +185,7 @@ func (c *Context) create(name string, format stream.Format, compression stream.C
 // notAnInput refuses to write over what is being read.
 func (c *Context) notAnInput(name string) error {
 	info, err := os.Stat(name)
-	if err != nil {
+	if err != nil || !info.Mode().IsRegular() {
 		return nil // it does not exist yet, or creating it will say why not
 	}
 	for _, in := range c.inputs {
