@@ -482,6 +482,7 @@ func (r *reconstruction) build() {
 	// Of a reading that sees a part of a cell, the rest of the cell is another thing.
 	for _, t := range use {
 		if t.response.partial() {
+			p.partly = true
 			p.fine = min(p.fine, max(t.reach(), t.response.update/8)*1e9)
 		}
 	}

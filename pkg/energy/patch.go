@@ -16,6 +16,7 @@ type patch struct {
 	lo, hi      int64    // ns: power is solved for from then until then
 	from, until int64    // ns: and counted from then until then
 	fine        float64  // ns, of cells where they are the finest
+	partly      bool     // a channel sees a part of the time
 	cuts        []int64  // ns: edges, those of the neighbours too
 	edges       []edge   // its own, in the order of time
 	going       []*share // events that go on at its beginning
@@ -159,7 +160,7 @@ func (s *solver) weigh(p *patch) {
 		c := &p.chains[r.channel]
 		if c.tau != tau {
 			tau = c.tau
-			s.grow(p.ends, tau)
+			s.rise(p.ends, tau)
 		}
 		k := r.last - r.first
 		r.weights, r.slope, store = store[:k:k], store[k:2*k:2*k], store[2*k:]
@@ -212,9 +213,9 @@ func (s *solver) approach(r *row, steps, growth []float64, at, tau, times float6
 	}
 }
 
-// grow finds by how much what is left of the approach to a step is more when it
+// rise finds by how much what is left of the approach to a step is more when it
 // began at a cell's beginning than at that of the cell before.
-func (s *solver) grow(ends []float64, tau float64) {
+func (s *solver) rise(ends []float64, tau float64) {
 	s.growth = resize(s.growth, len(ends))
 	width, growth := 0.0, 1.0
 	for e := 1; e < len(ends); e++ {
@@ -248,7 +249,9 @@ func (p *patch) sec(ns int64) float64 { return float64(ns-p.originNS) / 1e9 }
 
 // lay divides a patch into cells, at every edge, and by step from there on, in
 // growing steps, and says in which of them work goes on: in those of events that
-// are not merely a frame around others.
+// are not merely a frame around others. Where a channel sees a part of the time they
+// are fine at both ends of a stretch, whatever these are: power may be another
+// wherever it does not look.
 func (s *solver) lay(p *patch) {
 	p.ends, p.segment, p.jump = p.ends[:0], p.segment[:0], p.jump[:0]
 	p.segments, p.starts = 0, p.starts[:0]
@@ -272,7 +275,18 @@ func (s *solver) lay(p *patch) {
 			p.segments++
 			p.starts = append(p.starts, a)
 		}
-		s.widths = divide(s.widths[:0], float64(b-a), p.fine)
+		_, next := slices.BinarySearch(p.cuts, b)
+		switch length := float64(b - a); {
+		case inside && next || p.partly:
+			s.widths = divide(s.widths[:0], length, p.fine)
+		case inside:
+			s.widths = grow(s.widths[:0], length, p.fine)
+		case next:
+			s.widths = grow(s.widths[:0], length, p.fine)
+			slices.Reverse(s.widths)
+		default:
+			s.widths = equal(s.widths[:0], length, 2*p.fine)
+		}
 		at := p.sec(a)
 		for j, w := range s.widths {
 			p.ends = append(p.ends, at)
@@ -321,29 +335,45 @@ func workOf(active []*share) (busy bool, grain float64) {
 	return busy, grain
 }
 
+// Away from an edge cells are wider from one to the next, up to so many times the finest,
+// which is two updates of a sensor.
+const (
+	cellGrowth = 1.4
+	mostGrown  = 4
+)
+
 // divide appends the widths of the cells of a stretch: step at its ends, more
 // in the middle.
 func divide(w []float64, length, step float64) []float64 {
-	const growth = 1.4
-	n := int(math.Ceil(length / step))
-	if n <= 4 {
-		n = max(n, 1)
-		for range n {
-			w = append(w, length/float64(n))
-		}
-		return w
+	if n := math.Ceil(length / step); n <= 4 {
+		return equal(w, length, length/max(n, 1))
 	}
+	w = grow(w, length/2, step)
+	for i := len(w) - 1; i >= 0; i-- {
+		w = append(w, w[i])
+	}
+	return w
+}
+
+// grow appends the widths of the cells of a stretch: step at its beginning, more
+// and more from there on.
+func grow(w []float64, length, step float64) []float64 {
 	sum := 0.0
-	for x := step; sum < length/2; x *= growth {
+	for x := step; sum < length*(1-1e-9); x = min(mostGrown*step, x*cellGrowth) {
 		w = append(w, x)
 		sum += x
 	}
-	scale := length / 2 / sum
 	for i := range w {
-		w[i] *= scale
+		w[i] *= length / sum
 	}
-	for i := len(w) - 1; i >= 0; i-- {
-		w = append(w, w[i])
+	return w
+}
+
+// equal appends the widths of the cells of a stretch, all the same, about step.
+func equal(w []float64, length, step float64) []float64 {
+	n := max(1, math.Round(length/step))
+	for range int(n) {
+		w = append(w, length/n)
 	}
 	return w
 }
