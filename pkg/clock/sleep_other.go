@@ -13,6 +13,8 @@ func sleepUntil(ns int64) {
 	}
 }
 
+func precise(f func(Clock)) { f(System()) }
+
 // sleep sleeps until ns or until ctx ends.
 func sleep(ctx context.Context, ns int64) {
 	t := time.NewTimer(time.Duration(ns - now()))

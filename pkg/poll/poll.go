@@ -9,9 +9,11 @@
 // reading. A record comes from a fixed store and goes back to it when written;
 // a tick that finds the store empty is dropped, while a slow channel waits.
 //
-// The goroutines of the grids sleep on operating system threads of their own. The
-// runtime gives them a processor at once only where one is free: let
-// GOMAXPROCS exceed the number of CPUs by the number of GPUs and one more.
+// A grid so fine that its ticks fall into calls of the slow channels sleeps on an
+// operating system thread of its own, which costs processor time: the runtime wakes
+// nobody for up to 10 ms while all that the process does is a call. It gives such a
+// thread a processor at once only where one is free: let GOMAXPROCS exceed the number of
+// CPUs by the number of GPUs and one more.
 package poll
 
 import (

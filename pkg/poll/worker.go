@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"joulepipe/pkg/clock"
 	"joulepipe/pkg/gpu"
@@ -25,7 +26,11 @@ type worker struct {
 func (w *worker) run(ctx context.Context) {
 	switch w.channel {
 	case gpu.Sample:
-		w.sample(ctx)
+		if w.grid.Period >= int64(roomy) {
+			w.sample(ctx, w.clock)
+			return
+		}
+		clock.Precise(w.clock, func(c clock.Clock) { w.sample(ctx, c) })
 	case gpu.Power:
 		w.slow(ctx, w.power())
 	case gpu.Counter:
@@ -37,15 +42,19 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
+// roomy is the period from which on the calls of slow channels, some milliseconds each,
+// find a place between two ticks. A tick that falls into one must not wait for it.
+const roomy = 50 * time.Millisecond
+
 // sample reads the GPU on the grid.
-func (w *worker) sample(ctx context.Context) {
+func (w *worker) sample(ctx context.Context, c clock.Clock) {
 	k, last := int64(-1), int64(-1) // time of the last sample handed on
 	for {
-		k, _ = w.grid.Next(k, w.clock.Now())
+		k, _ = w.grid.Next(k, c.Now())
 		if w.grid.At(k) >= w.end {
 			return
 		}
-		late, err := w.grid.Wait(ctx, w.clock, k)
+		late, err := w.grid.Wait(ctx, c, k)
 		if err != nil {
 			return
 		}
