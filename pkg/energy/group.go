@@ -120,7 +120,8 @@ func (g *groups) shrink(held []*patch, tracks []*track) {
 			}
 			k.power = append(k.power, p.joules[i]/d)
 			k.v = append(k.v, p.cov[i*p.segments+i]/(d*d))
-			for param, dr := range p.drift {
+			for param := range maxParams {
+				dr := p.drift(param)
 				if dr != nil {
 					k.drift[param] += dr[i] / d
 				}
@@ -351,7 +352,8 @@ func (g *groups) pull(p *patch, kinds map[kind]*kin) {
 			}
 		}
 	}
-	for param, d := range p.drift {
+	for param := range maxParams {
+		d := p.drift(param)
 		if d == nil {
 			continue
 		}

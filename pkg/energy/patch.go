@@ -39,12 +39,12 @@ type patch struct {
 	scale   float64 // of its noise over that of all, variances
 
 	// What it comes to.
-	joules   []float64            // of each segment
-	cov      []float64            // of them, segments × segments, J²
-	drift    [maxParams][]float64 // what a unit of each of the sensors' parameters adds to them; nil: nothing
-	drifts   []float64            // room for it
-	seen     []float64            // of each segment: readings' worth that fell into it
-	whole    []*share             // the event that a segment is
+	joules   []float64 // of each segment
+	cov      []float64 // of them, segments × segments, J²
+	drifts   []float64 // params × segments: what a unit of each of the sensors' parameters adds to them
+	moving   uint32    // the parameters, as bits, of which that is something
+	seen     []float64 // of each segment: readings' worth that fell into it
+	whole    []*share  // the event that a segment is
 	holds    []hold
 	parts    []float64 // room for those of holds
 	restless bool      // power moves though no event goes on
@@ -225,6 +225,20 @@ func (s *solver) rise(ends []float64, tau float64) {
 		}
 		s.growth[e] = growth
 	}
+}
+
+// drift is what a unit of a parameter adds to each segment, nil where that is nothing.
+func (p *patch) drift(param int) []float64 {
+	if p.moving&(1<<param) == 0 {
+		return nil
+	}
+	return p.drifts[param*p.segments:][:p.segments]
+}
+
+// move is drift of a parameter of which it is something.
+func (p *patch) move(param int) []float64 {
+	p.moving |= 1 << param
+	return p.drift(param)
 }
 
 // drop leaves readings out.
@@ -447,8 +461,9 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 		}
 		for i := range p.rows {
 			r := &p.rows[i]
-			late := p.blind[r.channel] * r.steep
-			v := w.sd[r.channel]*w.sd[r.channel] + w.form[r.channel]*w.form[r.channel]*r.spread + late*late + r.tick
+			c := r.channel & (channels - 1)
+			late := p.blind[c] * r.steep
+			v := w.sd[c]*w.sd[c] + w.form[c]*w.form[c]*r.spread + late*late + r.tick
 			weight := 1 / v
 			s.weights[i] = weight
 			if likelihood {
@@ -577,7 +592,7 @@ func resize(x []float64, n int) []float64 {
 func (s *solver) settle(p *patch) {
 	n, k := len(p.ends)-1, p.segments
 	p.joules, p.cov, p.seen = resize(p.joules, k), resize(p.cov, k*k), resize(p.seen, k)
-	p.drifts = resize(p.drifts, maxParams*k)
+	p.drifts, p.moving = resize(p.drifts, maxParams*k), 0
 	z := resize(s.z, n*k) // of each segment n: what its energy has to do with that of the cells
 	s.z = z
 	for i, g := range p.segment {
@@ -620,26 +635,29 @@ func (s *solver) settle(p *patch) {
 		}
 		// A channel that is later than thought by a second shows what the
 		// model would have shown a second before.
-		late := int(r.channel)*perChannel + paramLate
-		early := int(r.channel)*perChannel + paramEarly
-		gain := int(r.channel)*perChannel + paramGain
-		wide := p.drifts[(int(r.channel)*perChannel+paramWindow)*k:][:k]
+		of := int(r.channel) * perChannel
+		late, gain := p.move(of+paramLate), p.move(of+paramGain)
+		var wide []float64
 		ends := 0.0 // W/s: what a second more would show
 		if p.wide[r.channel] > 0 {
-			p.drift[int(r.channel)*perChannel+paramWindow] = wide
-			ends = s.ends(p, r)
+			wide, ends = p.move(of+paramWindow), s.ends(p, r)
 		}
-		p.drift[late], p.drift[early], p.drift[gain] = p.drifts[late*k:][:k], p.drifts[early*k:][:k], p.drifts[gain*k:][:k]
 		for g := range k {
 			at := 0.0
 			for j, v := range z[g*n:][r.first:r.last] {
 				at += r.weights[j] * v
 			}
 			at *= s.weights[i]
-			p.drift[late][g] += r.steep * at
-			p.drift[early][g] += r.steep * at
-			p.drift[gain][g] += r.value * at
-			wide[g] += ends * at
+			late[g] += r.steep * at
+			gain[g] += r.value * at
+			if wide != nil {
+				wide[g] += ends * at
+			}
+		}
+	}
+	for c := range channels {
+		if late := p.drift(c*perChannel + paramLate); late != nil {
+			copy(p.move(c*perChannel+paramEarly), late)
 		}
 	}
 }
@@ -667,7 +685,6 @@ func (s *solver) ends(p *patch, r *row) float64 {
 // or earlier than thought by one standard deviation: where that takes a reading over
 // an edge, the slope at the edge does not tell.
 func (s *solver) sway(p *patch, tracks []*track) {
-	k := p.segments
 	scale := p.scale
 	for c := range channels {
 		if p.doubt[c] > 0 && !tracks[c].counts {
@@ -676,13 +693,12 @@ func (s *solver) sway(p *patch, tracks []*track) {
 	}
 	for c := range channels {
 		by := p.unsure(c)
-		late := p.drift[c*perChannel+paramLate]
+		late := p.drift(c*perChannel + paramLate)
 		if late == nil {
 			continue
 		}
 		if g := tracks[c].instead; g.odds > leastOdds {
-			other, was := p.drifts[(c*perChannel+paramWindow)*k:][:k], tracks[c].response.window
-			p.drift[c*perChannel+paramWindow] = other
+			other, was := p.move(c*perChannel+paramWindow), tracks[c].response.window
 			s.set(p, c, g.window, (was-g.window)/2)
 			s.differ(p, other, 1)
 			s.set(p, c, was, (g.window-was)/2)
@@ -690,7 +706,7 @@ func (s *solver) sway(p *patch, tracks []*track) {
 		if by < leastSway {
 			continue
 		}
-		early := p.drift[c*perChannel+paramEarly]
+		early := p.drift(c*perChannel + paramEarly)
 		for _, way := range []struct {
 			by    float64
 			drift []float64

@@ -520,7 +520,7 @@ func (r *solution) give(p *patch) {
 		s.readings += h.readings
 		s.variance += max(0, variance)
 		for param := range maxParams {
-			if d := p.drift[param]; d != nil {
+			if d := p.drift(param); d != nil {
 				for i, wi := range h.parts {
 					s.drift[param] += wi * d[i]
 				}
