@@ -73,7 +73,8 @@ type Attributor struct {
 	going    []*pending // that a sample may lie in: none is over for longer than patience
 	firstEnd int64      // of them
 	free     []*pending
-	calm     stretch // while a batch is observed
+	calm     stretch       // while a batch is observed
+	energy   record.Energy // of the event that is handed on
 	groups   tally
 	requests requests
 }
@@ -113,7 +114,7 @@ type pending struct {
 }
 
 // New makes an attributor that hands finished events to emit. The event given
-// to emit is valid during the call, what it points to for good.
+// to emit and its energy are valid during the call: clone what you keep.
 func New(opts Options, emit func(*record.Event) error) (*Attributor, error) {
 	a := &Attributor{opts: opts, emit: emit, gpus: map[int]*board{}}
 	if a.opts.Rules == (Rules{}) {
@@ -188,10 +189,10 @@ func (a *Attributor) board(gpu int) *board {
 }
 
 // Event takes an event into account. The attributor keeps a copy.
-func (a *Attributor) Event(e *record.Event) error { return a.take(clone(e)) }
+func (a *Attributor) Event(e *record.Event) error { return a.take(e.Clone()) }
 
-// take is Event for a caller that has no further use of e.
-func (a *Attributor) take(e record.Event) error {
+// take is Event for a caller that has no further use of what e points to.
+func (a *Attributor) take(e *record.Event) error {
 	var p *pending
 	if n := len(a.free); n > 0 {
 		p = a.free[n-1]
@@ -199,7 +200,9 @@ func (a *Attributor) take(e record.Event) error {
 	} else {
 		p = &pending{}
 	}
-	*p = pending{boards: p.boards[:0], spans: p.spans[:0], shares: p.shares[:0], parts: p.parts[:0], event: e}
+	*p = pending{boards: p.boards[:0], spans: p.spans[:0], shares: p.shares[:0], parts: p.parts[:0]}
+	p.event = *e
+	p.event.Energy = nil
 	p.weight = a.weight(p)
 	switch {
 	case len(e.GPUs) > 0:
@@ -257,18 +260,6 @@ func (p *pending) share() *share {
 	}
 	p.shares = p.shares[:n+1]
 	return p.shares[n]
-}
-
-// clone is a copy of the event that shares nothing with the reader that made it.
-func clone(e *record.Event) record.Event {
-	c := *e
-	c.GPUs = slices.Clone(e.GPUs)
-	c.Extra = slices.Clone(e.Extra)
-	for i := range c.Extra {
-		c.Extra[i].Value = slices.Clone(c.Extra[i].Value)
-	}
-	c.Energy = nil
-	return c
 }
 
 // Observe takes a record of the trace. Records that carry no power are passed over.
@@ -510,7 +501,8 @@ func (a *Attributor) judge(p *pending) *record.Energy {
 // spaced is what the spacing of a channel's readings, by its place in the
 // channels, says of an event.
 func (a *Attributor) spaced(p *pending, channel int) *record.Energy {
-	e := &record.Energy{Method: a.channels[channel]}
+	e := &a.energy
+	*e = record.Energy{Method: a.channels[channel]}
 	if a.opts.Method == Auto {
 		e.Method = Auto + ":" + e.Method
 	}

@@ -27,7 +27,7 @@ func run(t testing.TB, opts Options, trace, events []record.Record) (map[string]
 	t.Helper()
 	out := map[string]record.Event{}
 	a, err := New(opts, func(e *record.Event) error {
-		out[e.ID] = *e
+		out[e.ID] = *e.Clone()
 		return nil
 	})
 	if err != nil {

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"slices"
 	"sync"
 
@@ -30,10 +29,10 @@ type Batch struct {
 	Runs    []Run // in the order of the stream
 	Samples Samples
 	Powers  Powers
-	Others  []record.Record // these may be kept
+	Others  []record.Record // what they point to may be kept
 
-	lines []int64        // of Others
-	slab  []record.Event // for copies
+	lines  []int64 // of Others
+	events []record.Event
 }
 
 // Run is so many records in a row that are of one kind and one GPU and have the
@@ -147,7 +146,18 @@ func (b *filling) begin() {
 	b.samples, b.powers, b.ready = 0, 0, false
 	b.Runs, b.lines = b.Runs[:0], b.lines[:0]
 	clear(b.Others)
-	b.Others = b.Others[:0]
+	b.Others, b.events = b.Others[:0], b.events[:0]
+}
+
+// event is room for one. It is the batch's own, as the batch is.
+func (b *filling) event() *record.Event {
+	n := len(b.events)
+	if n == cap(b.events) {
+		b.events = make([]record.Event, 0, max(16, 2*n)) // those handed out stay where they are
+		n = 0
+	}
+	b.events = b.events[:n+1]
+	return &b.events[n]
 }
 
 // end makes the batch fit to be handed on.
@@ -215,27 +225,23 @@ func (b *filling) add(rec record.Record, line int64) {
 	b.count(Run{N: 1})
 }
 
-// keep is a copy of a record that shares nothing with the reader it came from.
+// keep is a copy of a record that shares nothing with the reader it came from and
+// is valid as long as the batch; what it points to is its own for good.
 func (b *filling) keep(rec record.Record) record.Record {
 	switch r := rec.(type) {
 	case *record.Event:
-		if len(b.slab) == 0 {
-			b.slab = make([]record.Event, 64)
-		}
-		c := &b.slab[0]
-		b.slab = b.slab[1:]
+		c := b.event()
 		*c = *r
 		c.GPUs = slices.Clone(r.GPUs)
-		c.Extra = keepExtra(r.Extra)
+		c.Extra = record.CloneFields(r.Extra)
 		if r.Energy != nil {
-			e := *r.Energy
-			c.Energy = &e
+			c.Energy = owned(r.Energy)
 		}
 		return c
 	case *record.Marker:
-		c := *r
-		c.Extra = keepExtra(r.Extra)
-		return &c
+		c := owned(r)
+		c.Extra = record.CloneFields(r.Extra)
+		return c
 	case *record.Sample:
 		return &record.Sample{
 			TimeNS: r.TimeNS, GPU: r.GPU, PowerW: r.PowerW, PowerInstantW: r.PowerInstantW, PowerAverageW: r.PowerAverageW,
@@ -264,14 +270,6 @@ func (b *filling) keep(rec record.Record) record.Record {
 func owned[T any](r *T) *T {
 	c := *r
 	return &c
-}
-
-func keepExtra(extra []record.Field) []record.Field {
-	c := slices.Clone(extra)
-	for i := range c {
-		c[i].Value = bytes.Clone(c[i].Value)
-	}
-	return c
 }
 
 // batches is what one encoding does for ScanBatch.
