@@ -74,6 +74,7 @@ type Attributor struct {
 	firstEnd int64      // of them
 	free     []*pending
 	calm     stretch       // while a batch is observed
+	seen     []readings    // likewise
 	energy   record.Energy // of the event that is handed on
 	groups   tally
 	requests requests
@@ -462,9 +463,9 @@ func (a *Attributor) judge(p *pending) *record.Energy {
 	known, idle := true, true
 	for i, b := range p.boards {
 		s := &p.spans[i*len(a.channels)]
-		from, to := s.start, s.end
+		from, to := &s.start, &s.end
 		if a.opts.Method == TR122 {
-			from, to = s.first, s.last
+			from, to = &s.first, &s.last
 		}
 		why := unknown(s, from, to, b.channels[0].line())
 		if why != "" {
@@ -571,7 +572,7 @@ func (a *Attributor) choose(p *pending) int {
 		ok := true
 		for i, b := range p.boards {
 			s := &p.spans[i*n+j]
-			ok = ok && s.readings() >= 2 && unknown(s, s.start, s.end, b.channels[j].line()) == ""
+			ok = ok && s.readings() >= 2 && unknown(s, &s.start, &s.end, b.channels[j].line()) == ""
 		}
 		if ok {
 			return j
@@ -586,7 +587,7 @@ func (a *Attributor) choose(p *pending) int {
 }
 
 // unknown says why the energy between two marks of a span is not known, or "".
-func unknown(s *span, from, to mark, c *curve) string {
+func unknown(s *span, from, to *mark, c *curve) string {
 	switch {
 	case !c.begun:
 		return "the trace has no reading of this channel"

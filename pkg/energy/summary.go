@@ -24,6 +24,7 @@ func keyOf(e *record.Event) groupKey {
 // group gathers the events of one key: its repetitions.
 type group struct {
 	record.Summary
+	key         groupKey
 	energy      moments // joules, operational joules of the events that have energy
 	perToken    moments // tokens, joules of those that have tokens too
 	operational float64 // J, added up
@@ -69,13 +70,22 @@ type tally struct {
 // maxGroups bounds the summaries: phases and models come from the input.
 const maxGroups = 1 << 16
 
+// few is how many groups most inputs have: these are found before a hash of
+// their key is made.
+const few = 4
+
 // group is the group of a key, nil when there are too many.
 func (t *tally) group(key groupKey, method string) (g *group, made bool) {
+	for _, g := range t.order[:min(few, len(t.order))] {
+		if g.key == key {
+			return g, false
+		}
+	}
 	g = t.of[key]
 	if g != nil || len(t.of) == maxGroups {
 		return g, false
 	}
-	g = &group{Summary: record.Summary{
+	g = &group{key: key, Summary: record.Summary{
 		Phase: key.phase, Model: key.model, BatchSize: key.batch, Context: key.context, Method: method,
 		Quality: map[string]int{}, Tier: map[string]int{},
 	}}

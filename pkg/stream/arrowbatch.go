@@ -220,9 +220,10 @@ func (d *arrowBatches) direct(b *filling) (ok bool, err error) {
 		b.Samples, b.Powers, b.ready = *s, Powers{}, true
 		return true, nil
 	}
+	var r record.Sample
 	for i := range rows {
 		d.count++
-		r := s.Sample(i, Run{Has: d.has})
+		s.Sample(&r, i, Run{Has: d.has})
 		for _, p := range []*record.Opt[float64]{&r.PowerW, &r.PowerInstantW, &r.PowerAverageW} {
 			if p.OK && !finite(p.V) {
 				*p = record.Opt[float64]{}

@@ -74,26 +74,23 @@ type Powers struct {
 	PowerW []float64
 }
 
-// Sample is row i, of a run of which those are, as a record.
-func (s *Samples) Sample(i int, of Run) record.Sample {
-	has := of.Has
-	r := record.Sample{TimeNS: s.TimeNS[i], GPU: of.GPU, ReadOK: true}
-	if has&HasPower != 0 {
-		r.PowerW = record.Some(s.PowerW[i])
+// Sample is row i, of a run of which those are, as a record: it goes into those
+// fields of r that samples have here.
+func (s *Samples) Sample(r *record.Sample, i int, of Run) {
+	r.TimeNS, r.GPU, r.ReadOK = s.TimeNS[i], of.GPU, true
+	r.PowerW = valueIf(of.Has&HasPower != 0, s.PowerW, i)
+	r.PowerInstantW = valueIf(of.Has&HasInstant != 0, s.PowerInstantW, i)
+	r.PowerAverageW = valueIf(of.Has&HasAverage != 0, s.PowerAverageW, i)
+	r.SMClockMHz = valueIf(of.Has&HasSMClock != 0, s.SMClockMHz, i)
+	r.ThrottleReasons = valueIf(of.Has&HasThrottle != 0, s.ThrottleReasons, i)
+}
+
+// valueIf is row i of a column that a sample has, or no value.
+func valueIf[T record.Number](has bool, column []T, i int) (v record.Opt[T]) {
+	if has {
+		v = record.Some(column[i])
 	}
-	if has&HasInstant != 0 {
-		r.PowerInstantW = record.Some(s.PowerInstantW[i])
-	}
-	if has&HasAverage != 0 {
-		r.PowerAverageW = record.Some(s.PowerAverageW[i])
-	}
-	if has&HasSMClock != 0 {
-		r.SMClockMHz = record.Some(s.SMClockMHz[i])
-	}
-	if has&HasThrottle != 0 {
-		r.ThrottleReasons = record.Some(s.ThrottleReasons[i])
-	}
-	return r
+	return v
 }
 
 // grow makes room for another row, whose number it is. Columns are as long as

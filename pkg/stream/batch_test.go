@@ -25,14 +25,19 @@ func all(b *Batch) (list []record.Record) {
 		for range run.N {
 			switch run.Kind {
 			case record.KindSample:
-				s := b.Samples.Sample(samples, run)
+				var s record.Sample
+				b.Samples.Sample(&s, samples, run)
 				list = append(list, &s)
 				samples++
 			case record.KindPower:
 				list = append(list, &record.Power{TimeNS: b.Powers.TimeNS[powers], GPU: run.GPU, PowerW: b.Powers.PowerW[powers]})
 				powers++
 			default:
-				list = append(list, b.Others[others])
+				rec := b.Others[others]
+				if e, ok := rec.(*record.Event); ok {
+					rec = e.Clone() // the next batch has its place
+				}
+				list = append(list, rec)
 				others++
 			}
 		}
