@@ -328,7 +328,7 @@ func (f *forms) setText(fd *field, cell []byte) (absent bool, bad *fault) {
 		if !utf8.Valid(cell) {
 			cell = bytes.ToValidUTF8(cell, replacement)
 		}
-		*p = f.intern(cell)
+		*p = f.text(fd, cell)
 		return false, nil
 	case *bool:
 		if v, err := strconv.ParseBool(string(cell)); err == nil { // "True", as Python has it
