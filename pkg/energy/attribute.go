@@ -93,10 +93,17 @@ type board struct {
 
 // pending is an event on its way.
 type pending struct {
-	event    record.Event
-	boards   []*board
-	spans    []span // one for each board and channel, channels of a board together
-	left     int    // spans not yet known
+	event  record.Event
+	boards []*board
+	spans  []span   // one for each board and channel, channels of a board together
+	shares []*share // by Auto, one for each board
+	parts  []*part  // where it names a process, one for each board
+	progress
+}
+
+// progress is what is known of an event on its way.
+type progress struct {
+	left     int // spans not yet known
 	slowed   [len(record.Throttles)]int64
 	samples  int64 // that told of throttling
 	reads    int64 // of samples inside the event
@@ -106,12 +113,9 @@ type pending struct {
 	fastest  int64
 	untimely bool
 
-	shares []*share // by Auto, one for each board
-	undone int      // of them
-	weight float64  // claim beside other requests
-
-	pid   int64   // process that it names, 0 for none
-	parts []*part // then, one for each board
+	undone int     // shares
+	weight float64 // claim beside other requests
+	pid    int64   // process that it names, 0 for none
 }
 
 // New makes an attributor that hands finished events to emit. The event given
@@ -201,9 +205,9 @@ func (a *Attributor) take(e *record.Event) error {
 	} else {
 		p = &pending{}
 	}
-	*p = pending{boards: p.boards[:0], spans: p.spans[:0], shares: p.shares[:0], parts: p.parts[:0]}
-	p.event = *e
+	p.event, p.progress = *e, progress{}
 	p.event.Energy = nil
+	p.boards, p.spans, p.shares, p.parts = p.boards[:0], p.spans[:0], p.shares[:0], p.parts[:0]
 	p.weight = a.weight(p)
 	switch {
 	case len(e.GPUs) > 0:
@@ -669,7 +673,10 @@ type pendingHeap []*pending
 func (h pendingHeap) Len() int { return len(h) }
 func (h pendingHeap) Less(i, j int) bool {
 	a, b := &h[i].event, &h[j].event
-	return cmp.Or(cmp.Compare(a.EndNS, b.EndNS), cmp.Compare(a.StartNS, b.StartNS), strings.Compare(a.ID, b.ID)) < 0
+	if a.EndNS != b.EndNS {
+		return a.EndNS < b.EndNS
+	}
+	return cmp.Or(cmp.Compare(a.StartNS, b.StartNS), strings.Compare(a.ID, b.ID)) < 0
 }
 func (h pendingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h *pendingHeap) Push(x any)   { *h = append(*h, x.(*pending)) }

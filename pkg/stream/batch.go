@@ -31,8 +31,9 @@ type Batch struct {
 	Powers  Powers
 	Others  []record.Record // what they point to may be kept
 
-	lines  []int64 // of Others
-	events []record.Event
+	lines  []int64                       // of Others
+	room   []*[eventsAtOnce]record.Event // for events among them
+	events int                           // so far
 }
 
 // Run is so many records in a row that are of one kind and one GPU and have the
@@ -143,18 +144,20 @@ func (b *filling) begin() {
 	b.samples, b.powers, b.ready = 0, 0, false
 	b.Runs, b.lines = b.Runs[:0], b.lines[:0]
 	clear(b.Others)
-	b.Others, b.events = b.Others[:0], b.events[:0]
+	b.Others, b.events = b.Others[:0], 0
 }
+
+// eventsAtOnce is for how many events there is room in one piece of memory.
+const eventsAtOnce = 64
 
 // event is room for one. It is the batch's own, as the batch is.
 func (b *filling) event() *record.Event {
-	n := len(b.events)
-	if n == cap(b.events) {
-		b.events = make([]record.Event, 0, max(16, 2*n)) // those handed out stay where they are
-		n = 0
+	i := b.events
+	b.events++
+	if i == len(b.room)*eventsAtOnce {
+		b.room = append(b.room, new([eventsAtOnce]record.Event))
 	}
-	b.events = b.events[:n+1]
-	return &b.events[n]
+	return &b.room[i/eventsAtOnce][i%eventsAtOnce]
 }
 
 // end makes the batch fit to be handed on.
