@@ -25,7 +25,7 @@ type outcome struct {
 
 // behindSize is how many events are written at a time, about as many as a
 // writer gathers before it writes.
-const behindSize = 256
+const behindSize = 512
 
 func writeBehind(out stream.Writer) *behind {
 	b := &behind{full: make(chan []outcome, 2), free: make(chan []outcome, 3), done: make(chan error, 1)}
