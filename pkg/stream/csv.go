@@ -77,7 +77,9 @@ func (d csvBatches) learn(rec record.Record) {
 		}
 		at += len(cell) + 1
 	}
-	d.shapes.keep(newPlain(d.rows.forms.of[rec.Kind()], line, pairs, string(raw[len(line):])))
+	if s := newPlain(d.rows.forms.of[rec.Kind()], line, pairs, string(raw[len(line):])); s != nil {
+		d.shapes.keep(s)
+	}
 }
 
 func (d *csvReader) line() int64 { return d.lines.count }
