@@ -73,7 +73,9 @@ type Attributor struct {
 	going    []*pending // that a sample may lie in: none is over for longer than patience
 	firstEnd int64      // of them
 	free     []*pending
-	calm     stretch // while a batch is observed
+	calm     stretch       // while a batch is observed
+	seen     []readings    // likewise
+	energy   record.Energy // of the event that is handed on
 	groups   tally
 	requests requests
 }
@@ -91,10 +93,17 @@ type board struct {
 
 // pending is an event on its way.
 type pending struct {
-	event    record.Event
-	boards   []*board
-	spans    []span // one for each board and channel, channels of a board together
-	left     int    // spans not yet known
+	event  record.Event
+	boards []*board
+	spans  []span   // one for each board and channel, channels of a board together
+	shares []*share // by Auto, one for each board
+	parts  []*part  // where it names a process, one for each board
+	progress
+}
+
+// progress is what is known of an event on its way.
+type progress struct {
+	left     int // spans not yet known
 	slowed   [len(record.Throttles)]int64
 	samples  int64 // that told of throttling
 	reads    int64 // of samples inside the event
@@ -104,16 +113,13 @@ type pending struct {
 	fastest  int64
 	untimely bool
 
-	shares []*share // by Auto, one for each board
-	undone int      // of them
-	weight float64  // claim beside other requests
-
-	pid   int64   // process that it names, 0 for none
-	parts []*part // then, one for each board
+	undone int     // shares
+	weight float64 // claim beside other requests
+	pid    int64   // process that it names, 0 for none
 }
 
 // New makes an attributor that hands finished events to emit. The event given
-// to emit is valid during the call, what it points to for good.
+// to emit and its energy are valid during the call: clone what you keep.
 func New(opts Options, emit func(*record.Event) error) (*Attributor, error) {
 	a := &Attributor{opts: opts, emit: emit, gpus: map[int]*board{}}
 	if a.opts.Rules == (Rules{}) {
@@ -188,10 +194,10 @@ func (a *Attributor) board(gpu int) *board {
 }
 
 // Event takes an event into account. The attributor keeps a copy.
-func (a *Attributor) Event(e *record.Event) error { return a.take(clone(e)) }
+func (a *Attributor) Event(e *record.Event) error { return a.take(e.Clone()) }
 
-// take is Event for a caller that has no further use of e.
-func (a *Attributor) take(e record.Event) error {
+// take is Event for a caller that has no further use of what e points to.
+func (a *Attributor) take(e *record.Event) error {
 	var p *pending
 	if n := len(a.free); n > 0 {
 		p = a.free[n-1]
@@ -199,7 +205,9 @@ func (a *Attributor) take(e record.Event) error {
 	} else {
 		p = &pending{}
 	}
-	*p = pending{boards: p.boards[:0], spans: p.spans[:0], shares: p.shares[:0], parts: p.parts[:0], event: e}
+	p.event, p.progress = *e, progress{}
+	p.event.Energy = nil
+	p.boards, p.spans, p.shares, p.parts = p.boards[:0], p.spans[:0], p.shares[:0], p.parts[:0]
 	p.weight = a.weight(p)
 	switch {
 	case len(e.GPUs) > 0:
@@ -257,18 +265,6 @@ func (p *pending) share() *share {
 	}
 	p.shares = p.shares[:n+1]
 	return p.shares[n]
-}
-
-// clone is a copy of the event that shares nothing with the reader that made it.
-func clone(e *record.Event) record.Event {
-	c := *e
-	c.GPUs = slices.Clone(e.GPUs)
-	c.Extra = slices.Clone(e.Extra)
-	for i := range c.Extra {
-		c.Extra[i].Value = slices.Clone(c.Extra[i].Value)
-	}
-	c.Energy = nil
-	return c
 }
 
 // Observe takes a record of the trace. Records that carry no power are passed over.
@@ -471,9 +467,9 @@ func (a *Attributor) judge(p *pending) *record.Energy {
 	known, idle := true, true
 	for i, b := range p.boards {
 		s := &p.spans[i*len(a.channels)]
-		from, to := s.start, s.end
+		from, to := &s.start, &s.end
 		if a.opts.Method == TR122 {
-			from, to = s.first, s.last
+			from, to = &s.first, &s.last
 		}
 		why := unknown(s, from, to, b.channels[0].line())
 		if why != "" {
@@ -510,7 +506,8 @@ func (a *Attributor) judge(p *pending) *record.Energy {
 // spaced is what the spacing of a channel's readings, by its place in the
 // channels, says of an event.
 func (a *Attributor) spaced(p *pending, channel int) *record.Energy {
-	e := &record.Energy{Method: a.channels[channel]}
+	e := &a.energy
+	*e = record.Energy{Method: a.channels[channel]}
 	if a.opts.Method == Auto {
 		e.Method = Auto + ":" + e.Method
 	}
@@ -579,7 +576,7 @@ func (a *Attributor) choose(p *pending) int {
 		ok := true
 		for i, b := range p.boards {
 			s := &p.spans[i*n+j]
-			ok = ok && s.readings() >= 2 && unknown(s, s.start, s.end, b.channels[j].line()) == ""
+			ok = ok && s.readings() >= 2 && unknown(s, &s.start, &s.end, b.channels[j].line()) == ""
 		}
 		if ok {
 			return j
@@ -594,7 +591,7 @@ func (a *Attributor) choose(p *pending) int {
 }
 
 // unknown says why the energy between two marks of a span is not known, or "".
-func unknown(s *span, from, to mark, c *curve) string {
+func unknown(s *span, from, to *mark, c *curve) string {
 	switch {
 	case !c.begun:
 		return "the trace has no reading of this channel"
@@ -676,7 +673,10 @@ type pendingHeap []*pending
 func (h pendingHeap) Len() int { return len(h) }
 func (h pendingHeap) Less(i, j int) bool {
 	a, b := &h[i].event, &h[j].event
-	return cmp.Or(cmp.Compare(a.EndNS, b.EndNS), cmp.Compare(a.StartNS, b.StartNS), strings.Compare(a.ID, b.ID)) < 0
+	if a.EndNS != b.EndNS {
+		return a.EndNS < b.EndNS
+	}
+	return cmp.Or(cmp.Compare(a.StartNS, b.StartNS), strings.Compare(a.ID, b.ID)) < 0
 }
 func (h pendingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h *pendingHeap) Push(x any)   { *h = append(*h, x.(*pending)) }

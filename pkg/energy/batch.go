@@ -26,7 +26,7 @@ func (a *Attributor) observeBatch(b *stream.Batch, q *queue, take func(record.Re
 				if samples += a.observeSamples(run, &b.Samples, samples, end, q); samples == end {
 					break
 				}
-				sample = b.Samples.Sample(samples, run)
+				b.Samples.Sample(&sample, samples, run)
 				if err := slowly(&sample); err != nil {
 					return err
 				}
@@ -95,26 +95,19 @@ func (a *Attributor) observeSamples(run stream.Run, s *stream.Samples, i, end in
 	}
 	until := a.calm.of(b, s.TimeNS[i], a, q)
 	times := s.TimeNS[i:end]
+	a.seen = a.seen[:0]
 	for _, c := range b.polled {
 		c := c.(*polled)
 		if c.column.field == 0 {
 			return 0
 		}
 		if run.Has&c.column.field != 0 {
-			times = times[:c.plain(times, until)]
+			a.seen = append(a.seen, readings{&c.curve, c.column.columnOf(s)[i:end]})
 		}
 	}
-	times = times[:before(times, until)]
-	if n = len(times); n == 0 {
+	if n = a.together(times, until, false); n == 0 {
 		return 0
 	}
-	for _, c := range b.polled {
-		c := c.(*polled)
-		if run.Has&c.column.field != 0 {
-			c.run(times, c.column.columnOf(s)[i:i+n], false)
-		}
-	}
-	a.pass(times)
 	if len(a.going) > 0 {
 		a.sampled(b, s, run.Has, i, i+n)
 	}
@@ -133,38 +126,44 @@ func (a *Attributor) observePowers(gpu int, p *stream.Powers, i, end int, q *que
 	}
 	until := a.calm.of(b, p.TimeNS[i], a, q)
 	times := p.TimeNS[i:end]
+	a.seen = a.seen[:0]
 	for _, c := range b.buffered {
-		times = times[:c.line().plain(times, until)]
+		a.seen = append(a.seen, readings{c.line(), p.PowerW[i:end]})
 	}
-	times = times[:before(times, until)]
-	if n = len(times); n == 0 {
-		return 0
-	}
-	for _, c := range b.buffered {
-		c.line().run(times, p.PowerW[i:i+n], true)
-	}
-	a.pass(times)
-	if b.power != nil {
-		b.power.observePowers(times, p.PowerW[i:i+n])
+	if n = a.together(times, until, true); n > 0 && b.power != nil {
+		b.power.observePowers(times[:n], p.PowerW[i:i+n])
 	}
 	return n
 }
 
-// before is how many times there are until the first that is not before.
-func before(times []int64, until int64) int {
-	for i, ns := range times {
-		if ns >= until {
-			return i
-		}
-	}
-	return len(times)
+// readings are those that a curve takes, W, of some times.
+type readings struct {
+	curve *curve
+	w     []float64
 }
 
-// pass notes how far the trace has come.
-func (a *Attributor) pass(times []int64) {
-	for _, ns := range times {
-		a.now = max(a.now, ns)
+// together adds readings at those times to the curves that see them, as many as
+// are before until and plain to each, and says how many.
+func (a *Attributor) together(times []int64, until int64, means bool) (n int) {
+	if len(a.seen) == 0 {
+		for n < len(times) && times[n] < until {
+			a.now = max(a.now, times[n])
+			n++
+		}
+		return n
 	}
+	first, others := a.seen[0], a.seen[1:]
+	for _, o := range others {
+		times = times[:o.curve.plain(times, until)]
+	}
+	n = first.curve.run(times, first.w, until, means)
+	for _, o := range others {
+		o.curve.run(times[:n], o.w, until, means)
+	}
+	if n > 0 {
+		a.now = max(a.now, times[n-1])
+	}
+	return n
 }
 
 // sampled notes what samples in a row say beside their power.

@@ -3,6 +3,7 @@ package energy_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -106,5 +107,62 @@ func TestBatchesComeToTheSame(t *testing.T) {
 				t.Errorf("%s: %d lines, want %d", method, len(got), len(want))
 			}
 		}
+	}
+}
+
+// TestEventsShareNothing attributes more events than are read ahead, many at the same
+// time, and finds each as it was, with its own energy.
+func TestEventsShareNothing(t *testing.T) {
+	t.Parallel()
+	const n, ms = 20_000, int64(1e6)
+	var trace, events strings.Builder
+	for i := range n + 100 {
+		fmt.Fprintf(&trace, "{\"t_ns\":%d,\"power_w\":%d}\n", int64(i)*ms, 100+i%7)
+	}
+	line := func(i int) string {
+		from := int64(i/16) * 16 * ms // sixteen at a time
+		return fmt.Sprintf(`{"record":"event","event_id":"e%d","phase":"p%d","t_start_ns":%d,"t_end_ns":%d,"request_id":"r%d","output_tokens":%d`, i, i%5, from, from+int64(2+i%40)*ms, i, 1+i%11)
+	}
+	tail := func(i int) string {
+		if i%3 == 0 {
+			return fmt.Sprintf(`,"note":[%d]}`, i)
+		}
+		return "}"
+	}
+	for i := range n {
+		fmt.Fprintln(&events, line(i)+tail(i))
+	}
+	seen := map[string]bool{}
+	a, err := energy.New(energy.Options{Method: energy.TR122}, func(e *record.Event) error {
+		var i int
+		if _, err := fmt.Sscanf(e.ID, "e%d", &i); err != nil || seen[e.ID] {
+			return fmt.Errorf("%q: %v, seen before: %v", e.ID, err, seen[e.ID])
+		}
+		seen[e.ID] = true
+		var out bytes.Buffer
+		w, err := stream.NewWriter(&out, stream.NDJSON, stream.None)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(w.Write(e), w.Close()); err != nil {
+			return err
+		}
+		got := out.String()
+		if !strings.HasPrefix(got, line(i)+`,"method":"tr122"`) || !strings.HasSuffix(got, tail(i)+"\n") {
+			return fmt.Errorf("event %d came out as %s", i, got)
+		}
+		if want := int64(3 + i%40); e.Energy.PowerSamples != want || !e.Energy.JoulesPerToken.OK || e.Energy.Reasons != nil {
+			return fmt.Errorf("event %d of %d readings has the energy %+v", i, want, e.Energy)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Join(stream.NewReader(strings.NewReader(trace.String()), "t"), stream.NewReader(strings.NewReader(events.String()), "e")); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != n {
+		t.Errorf("%d events came out of %d", len(seen), n)
 	}
 }

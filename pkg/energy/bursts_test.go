@@ -65,7 +65,7 @@ func join(t testing.TB, o energy.Options, trace, events string) (all []record.Ev
 		return stream.NewReader(file, name)
 	}
 	a, err := energy.New(o, func(e *record.Event) error {
-		all = append(all, *e)
+		all = append(all, *e.Clone())
 		return nil
 	})
 	if err != nil {

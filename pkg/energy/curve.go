@@ -14,11 +14,16 @@ type sum struct{ hi, lo float64 }
 
 // add is s + v (Knuth's two-sum, renormalised).
 func (s sum) add(v float64) sum {
+	s = s.next(v)
+	r := s.hi + s.lo
+	return sum{r, s.lo - (r - s.hi)}
+}
+
+// next is s + v where few are added to 0: its parts are left as they come.
+func (s sum) next(v float64) sum {
 	hi := s.hi + v
 	b := hi - s.hi
-	lo := s.lo + ((s.hi - (hi - b)) + (v - b))
-	r := hi + lo
-	return sum{r, lo - (r - hi)}
+	return sum{hi, s.lo + ((s.hi - (hi - b)) + (v - b))}
 }
 
 // plus is the sum of two totals.
@@ -119,6 +124,10 @@ func (c *curve) watch(s *span) {
 	for len(c.ends) > 0 && c.ends[0].gone {
 		heap.Pop(&c.ends)
 	}
+	if n := len(c.starts); n == cap(c.starts) {
+		// What has started is cut off in front, and room with it.
+		c.starts = slices.Grow(c.starts, n+64)
+	}
 	c.starts = append(c.starts, s)
 	heap.Push(&c.ends, s)
 	c.schedule()
@@ -139,12 +148,12 @@ func (c *curve) schedule() {
 func (c *curve) begin(ns int64, powerW float64) {
 	c.begun = true
 	c.ns, c.powerW = ns, powerW
-	c.resolve(ns, func(x int64) mark {
+	c.resolve(ns, func(x int64) beyond {
 		if ns-x > c.holdNS {
-			return mark{ns: x, fate: tooEarly}
+			return beyond{fate: tooEarly}
 		}
 		back := -float64(ns-x) / 1e9
-		return c.markAt(x, powerW*back, c.over(powerW)*back)
+		return beyond{powerW * back, c.over(powerW) * back, placed}
 	})
 	c.arrive(ns)
 }
@@ -156,10 +165,10 @@ func (c *curve) extend(ns int64, fromW, toW float64, reading bool) {
 	dt := float64(ns-c.ns) / 1e9
 	if c.next <= ns {
 		from, slope := c.ns, (toW-fromW)/dt
-		c.resolve(ns, func(x int64) mark {
+		c.resolve(ns, func(x int64) beyond {
 			d := float64(x-from) / 1e9
 			w := fromW + slope*d
-			return c.markAt(x, (fromW+w)/2*d, (c.over(fromW)+c.over(w))/2*d)
+			return beyond{(fromW + w) / 2 * d, (c.over(fromW) + c.over(w)) / 2 * d, placed}
 		})
 	}
 	if !reading {
@@ -180,13 +189,10 @@ func (c *curve) extend(ns int64, fromW, toW float64, reading bool) {
 // plain is how many readings in a row, at those times, only add to the curve: they
 // lie before its next edge and that time, and none comes late or after a gap.
 func (c *curve) plain(ns []int64, until int64) int {
-	if !c.begun || c.corner || len(c.waiting) > 0 {
-		return 0
-	}
-	end, next, gapNS := c.ns, min(c.next, until), c.gapNS
+	until = c.calm(until)
+	end, gapNS := c.ns, c.gapNS
 	for i, x := range ns {
-		gap := x - end
-		if gap <= 0 || gap > gapNS || x >= next {
+		if gap := x - end; gap <= 0 || gap > gapNS || x >= until {
 			return i
 		}
 		end = x
@@ -194,46 +200,66 @@ func (c *curve) plain(ns []int64, until int64) int {
 	return len(ns)
 }
 
-// run is extend for readings that are plain, each joined to the one before by a line,
-// or where each is the mean of the time since the one before, by a flat one.
-func (c *curve) run(ns []int64, w []float64, means bool) {
-	n := len(ns)
+// calm is that time, or an earlier one from which on no reading is plain.
+func (c *curve) calm(until int64) int64 {
+	if !c.begun || c.corner || len(c.waiting) > 0 {
+		return math.MinInt64
+	}
+	return min(c.next, until)
+}
+
+// run is extend for the readings that are plain, and says how many those are: each
+// is joined to the one before by a line, or where each is the mean of the time since
+// the one before, by a flat one.
+func (c *curve) run(ns []int64, w []float64, until int64, means bool) int {
+	n, joules, widest := c.area(ns, w, c.calm(until), means)
+	if n == 0 {
+		return 0
+	}
 	// A sum of its own for few readings is as exact as adding each to the
 	// total, and need not be put in order after each.
-	joules, widest := area(c.ns, c.powerW, ns, w, math.Inf(-1), means)
 	c.at.joules = c.at.joules.plus(joules)
 	if c.hasIdle {
-		clamped, _ := area(c.ns, c.over(c.powerW), ns, w, c.idleW, means)
-		c.at.clamped = c.at.clamped.plus(clamped)
+		c.at.clamped = c.at.clamped.plus(c.areaOver(ns[:n], w, means))
 	}
 	c.at.readings += int64(n)
 	c.ns, c.readNS, c.powerW, c.spacing = ns[n-1], ns[n-1], w[n-1], max(c.spacing, widest)
+	return n
 }
 
-// area is the energy above idleW of readings of power in a row, from one before
-// them on, of which it is what lies above; all of it above −∞. widest is their widest
-// spacing.
-func area(end int64, power float64, ns []int64, w []float64, idleW float64, means bool) (total sum, widest int64) {
-	var hi, lo float64
+// area is how many readings are before until, and come neither late nor after a
+// gap, their energy and their widest spacing.
+func (c *curve) area(ns []int64, w []float64, until int64, means bool) (n int, joules sum, widest int64) {
+	end, power, gapNS := c.ns, c.powerW, c.gapNS
 	w = w[:len(ns)]
 	for i, x := range ns {
-		to := w[i]
-		if idleW >= 0 {
-			to = max(0, to-idleW)
-		}
-		from := power
-		if means {
-			from = to
-		}
 		gap := x - end
+		if gap <= 0 || gap > gapNS || x >= until {
+			return i, joules, widest
+		}
+		to := w[i]
+		if means {
+			power = to
+		}
 		widest = max(widest, gap)
-		v := float64((from + to) / 2 * (float64(gap) / 1e9))
-		s := hi + v
-		b := s - hi
-		lo += (hi - (s - b)) + (v - b)
-		hi, end, power = s, x, to
+		joules = joules.next(float64((power + to) / 2 * (float64(gap) / 1e9)))
+		end, power = x, to
 	}
-	return sum{hi, lo}, widest
+	return len(ns), joules, widest
+}
+
+// areaOver is their energy above idle power.
+func (c *curve) areaOver(ns []int64, w []float64, means bool) (joules sum) {
+	end, power := c.ns, c.over(c.powerW)
+	for i, x := range ns {
+		to := c.over(w[i])
+		if means {
+			power = to
+		}
+		joules = joules.next(float64((power + to) / 2 * (float64(x-end) / 1e9)))
+		end, power = x, to
+	}
+	return joules
 }
 
 // leave notes where the curve was at its last reading, before it goes on to
@@ -259,7 +285,7 @@ func (c *curve) reading() mark {
 func (c *curve) skip(ns int64, powerW float64) {
 	c.leave()
 	c.at.breaks++
-	c.resolve(ns, func(x int64) mark { return mark{prefix: c.at, ns: x, fate: broken} })
+	c.resolve(ns, func(int64) beyond { return beyond{fate: broken} })
 	c.ns, c.powerW = ns, powerW
 	c.arrive(ns)
 }
@@ -268,27 +294,33 @@ func (c *curve) skip(ns int64, powerW float64) {
 // tell, or left unknown.
 func (c *curve) finish() {
 	end := c.ns
-	c.resolve(never, func(x int64) mark {
+	c.resolve(never, func(x int64) beyond {
 		if !c.begun || x-end > c.holdNS {
-			return mark{prefix: c.at, ns: x, fate: tooLate}
+			return beyond{fate: tooLate}
 		}
 		d := float64(x-end) / 1e9
-		return c.markAt(x, c.powerW*d, c.over(c.powerW)*d)
+		return beyond{c.powerW * d, c.over(c.powerW) * d, placed}
 	})
 }
 
 func (c *curve) over(w float64) float64 { return max(0, w-c.idleW) }
 
-func (c *curve) markAt(x int64, joules, clamped float64) mark {
-	m := mark{prefix: c.at, ns: x, fate: placed}
-	m.joules = m.joules.add(joules)
-	m.clamped = m.clamped.add(clamped)
-	return m
+// beyond is what a mark has beyond the curve's end.
+type beyond struct {
+	joules, clamped float64
+	fate            fate
+}
+
+// mark sets the mark at x.
+func (c *curve) mark(m *mark, x int64, o beyond) {
+	m.prefix, m.ns, m.fate = c.at, x, o.fate
+	m.joules = c.at.joules.add(o.joules)
+	m.clamped = c.at.clamped.add(o.clamped)
 }
 
 // resolve places the edges strictly before to, by at. An edge that falls on a
 // reading is left for settle, after the reading has been counted.
-func (c *curve) resolve(to int64, at func(x int64) mark) {
+func (c *curve) resolve(to int64, at func(x int64) beyond) {
 	for c.next < to {
 		c.place(c.next, at(c.next))
 	}
@@ -297,18 +329,18 @@ func (c *curve) resolve(to int64, at func(x int64) mark) {
 // settle places the edges that fall on the curve's end.
 func (c *curve) settle() {
 	for c.next <= c.ns {
-		c.place(c.next, c.markAt(c.next, 0, 0))
+		c.place(c.next, beyond{fate: placed})
 	}
 }
 
 // place gives every edge at x its mark: starts before ends, so that an event
 // of no length is known too.
-func (c *curve) place(x int64, m mark) {
+func (c *curve) place(x int64, o beyond) {
 	for len(c.starts) > 0 && c.starts[0].startNS == x {
 		s := c.starts[0]
 		c.starts[0] = nil
 		c.starts = c.starts[1:]
-		s.start = m
+		c.mark(&s.start, x, o)
 		if c.at.readings > 0 && c.readNS == x {
 			c.part()
 			s.first = c.reading()
@@ -322,7 +354,7 @@ func (c *curve) place(x int64, m mark) {
 		if s.gone {
 			continue
 		}
-		s.end = m
+		c.mark(&s.end, x, o)
 		c.close(s)
 	}
 	c.schedule()

@@ -27,7 +27,7 @@ func run(t testing.TB, opts Options, trace, events []record.Record) (map[string]
 	t.Helper()
 	out := map[string]record.Event{}
 	a, err := New(opts, func(e *record.Event) error {
-		out[e.ID] = *e
+		out[e.ID] = *e.Clone()
 		return nil
 	})
 	if err != nil {
@@ -191,7 +191,7 @@ func TestFarIntoALongTrace(t *testing.T) {
 	c := newCurve(DefaultRules(), 0, false)
 	c.begin(0, 700)
 	c.at.joules = sum{hi: 1e12 / 3}
-	p := &pending{left: 1}
+	p := &pending{progress: progress{left: 1}}
 	s := &span{startNS: 1000 * ms, endNS: 1011 * ms, event: p}
 	c.watch(s)
 	for i := int64(1); i < 300; i++ {

@@ -77,6 +77,7 @@ type queue struct {
 	header *record.Header  // of the events being read
 	held   []*record.Event // in the order of their starts, equal ones as they came, from given on
 	given  int
+	spare  []*record.Event // no longer held
 	ended  bool
 }
 
@@ -102,9 +103,10 @@ func (q *queue) until(ns int64, a *Attributor) error {
 		}
 		q.held[q.given] = nil
 		q.given++
-		if err := a.take(*e); err != nil {
+		if err := a.take(e); err != nil {
 			return err
 		}
+		q.spare = append(q.spare, e)
 	}
 }
 
@@ -119,12 +121,11 @@ func (q *queue) fill() error {
 			h := *r
 			q.header = &h
 		case *record.Event:
-			e := r
 			if !own {
-				c := clone(r)
-				e = &c
+				r = r.Clone()
 			}
-			e.Energy = nil
+			e := q.room()
+			*e = *r
 			if err := q.place(e); err != nil {
 				return err
 			}
@@ -150,7 +151,18 @@ func (q *queue) hold(e *record.Event) {
 	q.held[at] = e
 }
 
-// scan is the next record, nil at the end; own says that it may be kept.
+// room is for another event.
+func (q *queue) room() *record.Event {
+	n := len(q.spare)
+	if n == 0 {
+		return new(record.Event)
+	}
+	e := q.spare[n-1]
+	q.spare = q.spare[:n-1]
+	return e
+}
+
+// scan is the next record, nil at the end; own says that what it points to may be kept.
 func (q *queue) scan() (r record.Record, own bool) {
 	if q.many == nil {
 		if q.events.Scan() {

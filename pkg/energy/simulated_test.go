@@ -503,8 +503,7 @@ func baseline(s *shows, trace []record.Record, calm float64) (watts, se float64)
 func attribute(t testing.TB, o energy.Options, trace []record.Record, events []*record.Event) (done []*record.Event, a *energy.Attributor) {
 	t.Helper()
 	a, err := energy.New(o, func(e *record.Event) error {
-		c := *e
-		done = append(done, &c)
+		done = append(done, e.Clone())
 		return nil
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package energy
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"joulepipe/pkg/record"
 	"joulepipe/pkg/stats"
@@ -24,6 +25,9 @@ func keyOf(e *record.Event) groupKey {
 // group gathers the events of one key: its repetitions.
 type group struct {
 	record.Summary
+	key         groupKey
+	quality     [3]int  // how many events, by qualities
+	tier        [4]int  // by tiers
 	energy      moments // joules, operational joules of the events that have energy
 	perToken    moments // tokens, joules of those that have tokens too
 	operational float64 // J, added up
@@ -69,15 +73,23 @@ type tally struct {
 // maxGroups bounds the summaries: phases and models come from the input.
 const maxGroups = 1 << 16
 
+// few is how many groups most inputs have: these are found before a hash of
+// their key is made.
+const few = 4
+
 // group is the group of a key, nil when there are too many.
 func (t *tally) group(key groupKey, method string) (g *group, made bool) {
+	for _, g := range t.order[:min(few, len(t.order))] {
+		if g.key == key {
+			return g, false
+		}
+	}
 	g = t.of[key]
 	if g != nil || len(t.of) == maxGroups {
 		return g, false
 	}
-	g = &group{Summary: record.Summary{
+	g = &group{key: key, Summary: record.Summary{
 		Phase: key.phase, Model: key.model, BatchSize: key.batch, Context: key.context, Method: method,
-		Quality: map[string]int{}, Tier: map[string]int{},
 	}}
 	if t.of == nil {
 		t.of = map[groupKey]*group{}
@@ -88,10 +100,8 @@ func (t *tally) group(key groupKey, method string) (g *group, made bool) {
 
 // add takes an event in. held is how many designs there are in all groups.
 func (t *tally) add(e *record.Event, systematic float64, method string, held *int) {
-	own := keyOf(e)
-	of := own
-	of.context = record.Opt[int64]{}
-	g, made := t.group(of, method)
+	key := groupKey{e.Phase, e.Model, e.BatchSize, record.Opt[int64]{}}
+	g, made := t.group(key, method)
 	if g == nil {
 		return
 	}
@@ -99,11 +109,11 @@ func (t *tally) add(e *record.Event, systematic float64, method string, held *in
 		t.order = append(t.order, g)
 	}
 	g.add(e, systematic, held)
-	if !own.context.OK {
+	if key.context = e.Whole("context"); !key.context.OK {
 		g.without = true
 		return
 	}
-	if c, made := t.group(own, method); c != nil {
+	if c, made := t.group(key, method); c != nil {
 		if made {
 			g.contexts = append(g.contexts, c)
 		}
@@ -126,8 +136,8 @@ func (g *group) add(e *record.Event, systematic float64, held *int) {
 	d := e.Duration()
 	g.Events++
 	g.DurationS += d
-	g.Quality[e.Energy.Quality]++
-	g.Tier[e.Energy.Tier]++
+	g.quality[slices.Index(qualities, e.Energy.Quality)]++
+	g.tier[slices.Index(tiers, e.Energy.Tier)]++
 	if n := e.OutputTokens.Or(0); n > 0 {
 		g.out += n
 		g.outSeconds += d
@@ -241,6 +251,7 @@ func (a *Attributor) Summaries() []*record.Summary {
 // for (0: none).
 func (g *group) summary(target float64) *record.Summary {
 	s := g.Summary
+	s.Quality, s.Tier = counts(qualities, g.quality[:]), counts(tiers, g.tier[:])
 	if g.outSeconds > 0 {
 		s.TokensPerSecond = some(float64(g.out) / g.outSeconds)
 	}
@@ -291,6 +302,17 @@ func (g *group) summary(target float64) *record.Summary {
 		g.plan(&s, se*math.Sqrt(n), systematic)
 	}
 	return &s
+}
+
+// counts is how many there are of each name, of those that there are.
+func counts(names []string, n []int) map[string]int {
+	of := map[string]int{}
+	for i, name := range names {
+		if n[i] > 0 {
+			of[name] = n[i]
+		}
+	}
+	return of
 }
 
 // ratio gives the joules per token of all events together their interval: a

@@ -313,7 +313,7 @@ func (a *Attributor) outside(p *pending) string {
 	best := a.choose(p)
 	for i, b := range p.boards {
 		s := &p.spans[i*len(a.channels)+best]
-		if why := unknown(s, s.start, s.end, b.channels[best].line()); why != "" && s.fateless() {
+		if why := unknown(s, &s.start, &s.end, b.channels[best].line()); why != "" && s.fateless() {
 			return why
 		}
 	}

@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,6 +36,19 @@ type Event struct {
 // Duration is the event's length in seconds.
 func (e *Event) Duration() float64 { return float64(e.EndNS-e.StartNS) / 1e9 }
 
+// Clone is a copy of the event that shares nothing with it.
+func (e *Event) Clone() *Event {
+	c := *e
+	c.GPUs = slices.Clone(e.GPUs)
+	c.Extra = CloneFields(e.Extra)
+	if e.Energy != nil {
+		energy := *e.Energy
+		energy.Reasons = slices.Clone(energy.Reasons)
+		c.Energy = &energy
+	}
+	return &c
+}
+
 // Whole is the first further field of that name which is a whole number above 0,
 // be it written as 17.0, as programs do that have one type of number.
 func (e *Event) Whole(name string) (n Opt[int64]) {
@@ -62,6 +76,15 @@ func (e *Event) Whole(name string) (n Opt[int64]) {
 type Field struct {
 	Name  string
 	Value json.RawMessage
+}
+
+// CloneFields is a copy of further fields that shares nothing with them.
+func CloneFields(fields []Field) []Field {
+	c := slices.Clone(fields)
+	for i := range c {
+		c[i].Value = slices.Clone(c[i].Value)
+	}
+	return c
 }
 
 // Energy is the outcome of attribution for one event.

@@ -74,8 +74,7 @@ func (g *GPU) bill() {
 	work, truth, curve := trial(b.IdleW, b.LoadW, waver)
 	var emitted []*record.Event
 	a, err := energy.New(energy.Options{Sensors: response}, func(e *record.Event) error {
-		k := *e
-		emitted = append(emitted, &k)
+		emitted = append(emitted, e.Clone())
 		return nil
 	})
 	if err != nil {

@@ -23,6 +23,16 @@ type arrowBatches struct {
 	has    Has
 	from   file  // that the stream is in, nil: none
 	size   int64 // of it, as it was
+	body   body  // of the batch that is being read so
+}
+
+// body is where the wanted columns of a batch are.
+type body struct {
+	rows, done int
+	size       int   // bytes
+	columns    []int // where each begins in the body
+	start      int64 // of the body in the file
+	parts      bool  // the file lets each column be read in parts
 }
 
 // wanted is a column that has a place in [Samples].
@@ -59,6 +69,10 @@ func (d *arrowBatches) produce(b *filling) (err error) {
 	}()
 	for len(b.Runs) == 0 || d.row < d.n {
 		switch {
+		case d.body.done < d.body.rows:
+			if err := d.columns(b); err != nil {
+				return arrowFailure(err)
+			}
 		case d.row < d.n && len(b.Others)+b.samples+b.powers >= recordsAtOnce:
 			return nil
 		case d.row < d.n:
@@ -80,8 +94,12 @@ func (d *arrowBatches) produce(b *filling) (err error) {
 				d.of = d.messages
 				d.want()
 			}
-			if ok, err := d.direct(b); ok || err != nil {
+			ok, err := d.direct()
+			if err != nil {
 				return arrowFailure(err)
+			}
+			if ok {
+				continue
 			}
 			if err := d.batch(); err != nil {
 				return err
@@ -138,9 +156,9 @@ func (d *arrowBatches) want() {
 	}
 }
 
-// direct reads the next message if it is a batch of which only columns are
+// direct goes on to the next message if it is a batch of which only columns are
 // wanted. It is not ok for any other, which is left where it is.
-func (d *arrowBatches) direct(b *filling) (ok bool, err error) {
+func (d *arrowBatches) direct() (ok bool, err error) {
 	if len(d.wanted) == 0 {
 		return false, nil
 	}
@@ -188,41 +206,72 @@ func (d *arrowBatches) direct(b *filling) (ok bool, err error) {
 		}
 		last = from + n
 	}
+	columns := d.body.columns[:0]
 	for _, w := range d.wanted {
-		if fb.i64(node+pair*w.field+8) != 0 || fb.i64(buffer+pair*(2*w.field+1)+8) < 8*rows {
+		data := buffer + pair*(2*w.field+1)
+		if fb.i64(node+pair*w.field+8) != 0 || fb.i64(data+8) < 8*rows {
 			return false, nil
 		}
+		columns = append(columns, fb.i64(data))
 	}
-
 	d.messages.meta = nil
-	s, sound, done := &b.own, true, 0
-	for _, w := range d.wanted {
-		from := fb.i64(buffer + pair*(2*w.field+1))
-		if err := d.skip(from - done); err != nil {
-			return false, err
-		}
-		if w.whole != nil {
-			err = d.wholes(w.whole(s), rows)
-		} else {
-			sound, err = d.numbers(w.number(s), rows, sound)
-		}
-		if err != nil {
-			return false, err
-		}
-		done = from + 8*rows
-	}
-	if err := d.skip(size - done); err != nil {
-		return false, err
-	}
-	if sound {
-		d.count += int64(rows)
-		b.count(Run{Kind: record.KindSample, Has: d.has, N: rows})
-		b.Samples, b.Powers, b.ready = *s, Powers{}, true
+	d.body = body{rows: rows, size: size, columns: columns}
+	if d.from == nil || size < worthSeeking {
 		return true, nil
 	}
-	for i := range rows {
+	at64, err := d.from.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return false, err
+	}
+	d.body.start, d.body.parts = at64-int64(d.in.Buffered()), true
+	return true, d.skip(size)
+}
+
+// portion is how many rows are read at a time where columns can be read in parts:
+// what was read is still in the processor's cache when it is added up.
+const portion = 1 << 16
+
+// columns reads rows of the batch that is being read.
+func (d *arrowBatches) columns(b *filling) (err error) {
+	of := &d.body
+	n, passed := of.rows, 0
+	if of.parts {
+		n = min(n-of.done, portion)
+	}
+	s, sound := &b.own, true
+	for i, w := range d.wanted {
+		var in io.Reader = d.in
+		if of.parts {
+			in = io.NewSectionReader(d.from, of.start+int64(of.columns[i]+8*of.done), int64(8*n))
+		} else if err := d.skip(of.columns[i] - passed); err != nil {
+			return err
+		}
+		if w.whole != nil {
+			err = wholes(in, w.whole(s), n)
+		} else {
+			sound, err = numbers(in, w.number(s), n, sound)
+		}
+		if err != nil {
+			return err
+		}
+		passed = of.columns[i] + 8*n
+	}
+	if !of.parts {
+		if err := d.skip(of.size - passed); err != nil {
+			return err
+		}
+	}
+	of.done += n
+	if sound {
+		d.count += int64(n)
+		b.count(Run{Kind: record.KindSample, Has: d.has, N: n})
+		b.Samples, b.Powers, b.ready = *s, Powers{}, true
+		return nil
+	}
+	var r record.Sample
+	for i := range n {
 		d.count++
-		r := s.Sample(i, Run{Has: d.has})
+		s.Sample(&r, i, Run{Has: d.has})
 		for _, p := range []*record.Opt[float64]{&r.PowerW, &r.PowerInstantW, &r.PowerAverageW} {
 			if p.OK && !finite(p.V) {
 				*p = record.Opt[float64]{}
@@ -231,14 +280,16 @@ func (d *arrowBatches) direct(b *filling) (ok bool, err error) {
 		r.ReadOK = r.PowerW.OK || r.PowerInstantW.OK || r.PowerAverageW.OK
 		b.add(&r, d.count)
 	}
-	return true, nil
+	return nil
 }
+
+// worthSeeking is how many bytes take about as long to read as a seek.
+const worthSeeking = 64 << 10
 
 // skip passes over so many bytes, in a file without reading them.
 func (d *arrowBatches) skip(n int) error {
-	const worth = 64 << 10 // a seek takes about as long as to read that
 	held := d.in.Buffered()
-	if d.from == nil || n < held+worth {
+	if d.from == nil || n < held+worthSeeking {
 		_, err := d.in.Discard(n)
 		return cutInside(err)
 	}
@@ -264,21 +315,21 @@ const believed = 1 << 18
 
 // values reads so many values of a column into it, which grows with what comes.
 // Values are little-endian, eight bytes each.
-func values[T int64 | float64](d *arrowBatches, column []T, n int, bytesOf func([]T) []byte) ([]T, error) {
+func values[T int64 | float64](in io.Reader, column []T, n int, bytesOf func([]T) []byte) ([]T, error) {
 	column = column[:0]
 	for len(column) < n {
 		k := len(column)
 		column = slices.Grow(column, min(n-k, max(believed, cap(column)-k)))
 		column = column[:min(n, cap(column))]
-		if _, err := io.ReadFull(d.in, bytesOf(column[k:])); err != nil {
+		if _, err := io.ReadFull(in, bytesOf(column[k:])); err != nil {
 			return column[:k], cutInside(err)
 		}
 	}
 	return column, nil
 }
 
-func (d *arrowBatches) wholes(to *[]int64, n int) (err error) {
-	*to, err = values(d, *to, n, arrow.Int64Traits.CastToBytes)
+func wholes(in io.Reader, to *[]int64, n int) (err error) {
+	*to, err = values(in, *to, n, arrow.Int64Traits.CastToBytes)
 	if bigEndian {
 		for i, v := range *to {
 			(*to)[i] = int64(bits.ReverseBytes64(uint64(v)))
@@ -288,8 +339,8 @@ func (d *arrowBatches) wholes(to *[]int64, n int) (err error) {
 }
 
 // numbers says whether all numbers so far are ones that can stand in a record.
-func (d *arrowBatches) numbers(to *[]float64, n int, sound bool) (bool, error) {
-	column, err := values(d, *to, n, arrow.Float64Traits.CastToBytes)
+func numbers(in io.Reader, to *[]float64, n int, sound bool) (bool, error) {
+	column, err := values(in, *to, n, arrow.Float64Traits.CastToBytes)
 	*to = column
 	if bigEndian {
 		for i, v := range column {

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -135,5 +136,57 @@ func TestColumnsOfAFile(t *testing.T) {
 			t.Cleanup(func() { _ = f.Close() })
 			return f
 		})
+	}
+}
+
+// TestColumnsInParts reads a batch that is longer than what is read at a time, with a
+// row in its last part that has no power.
+func TestColumnsInParts(t *testing.T) {
+	t.Parallel()
+	const rows = portion + 1500
+	schema := arrow.NewSchema([]arrow.Field{{Name: "power_w", Type: arrow.PrimitiveTypes.Float64}, {Name: "t_ns", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	for i := range rows {
+		w := 300 + float64(i%100)
+		if i == portion+7 {
+			w = math.Inf(1)
+		}
+		b.Field(0).(*array.Float64Builder).Append(w)
+		b.Field(1).(*array.Int64Builder).Append(int64(i) * 1e8)
+	}
+	var out bytes.Buffer
+	w := ipc.NewWriter(&out, ipc.WithSchema(schema))
+	if err := errors.Join(w.Write(b.NewRecord()), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "t.arrow")
+	if err := os.WriteFile(name, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := func(io.Reader) io.Reader {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		return f
+	}
+	sameInBatches(t, out.Bytes(), file)
+	// What is cut off while it is read is missed as what was cut off before.
+	in, from, _, err := open(file(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &arrowBatches{arrowReader: newArrowReader(in).(*arrowReader), from: from}
+	var first filling
+	if err := d.produce(&first); err != nil || len(first.end().Samples.TimeNS) != portion {
+		t.Fatalf("the first part is not of %d rows: %v", portion, err)
+	}
+	if err := os.Truncate(name, portion); err != nil {
+		t.Fatal(err)
+	}
+	var cut cutError
+	if err := d.produce(&filling{}); !errors.As(err, &cut) {
+		t.Errorf("a file that is cut while it is read ends with %v", err)
 	}
 }

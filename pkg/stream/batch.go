@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"slices"
 	"sync"
 
@@ -30,10 +29,11 @@ type Batch struct {
 	Runs    []Run // in the order of the stream
 	Samples Samples
 	Powers  Powers
-	Others  []record.Record // these may be kept
+	Others  []record.Record // what they point to may be kept
 
-	lines []int64        // of Others
-	slab  []record.Event // for copies
+	lines  []int64                       // of Others
+	room   []*[eventsAtOnce]record.Event // for events among them
+	events int                           // so far
 }
 
 // Run is so many records in a row that are of one kind and one GPU and have the
@@ -75,26 +75,23 @@ type Powers struct {
 	PowerW []float64
 }
 
-// Sample is row i, of a run of which those are, as a record.
-func (s *Samples) Sample(i int, of Run) record.Sample {
-	has := of.Has
-	r := record.Sample{TimeNS: s.TimeNS[i], GPU: of.GPU, ReadOK: true}
-	if has&HasPower != 0 {
-		r.PowerW = record.Some(s.PowerW[i])
+// Sample is row i, of a run of which those are, as a record: it goes into those
+// fields of r that samples have here.
+func (s *Samples) Sample(r *record.Sample, i int, of Run) {
+	r.TimeNS, r.GPU, r.ReadOK = s.TimeNS[i], of.GPU, true
+	r.PowerW = valueIf(of.Has&HasPower != 0, s.PowerW, i)
+	r.PowerInstantW = valueIf(of.Has&HasInstant != 0, s.PowerInstantW, i)
+	r.PowerAverageW = valueIf(of.Has&HasAverage != 0, s.PowerAverageW, i)
+	r.SMClockMHz = valueIf(of.Has&HasSMClock != 0, s.SMClockMHz, i)
+	r.ThrottleReasons = valueIf(of.Has&HasThrottle != 0, s.ThrottleReasons, i)
+}
+
+// valueIf is row i of a column that a sample has, or no value.
+func valueIf[T record.Number](has bool, column []T, i int) (v record.Opt[T]) {
+	if has {
+		v = record.Some(column[i])
 	}
-	if has&HasInstant != 0 {
-		r.PowerInstantW = record.Some(s.PowerInstantW[i])
-	}
-	if has&HasAverage != 0 {
-		r.PowerAverageW = record.Some(s.PowerAverageW[i])
-	}
-	if has&HasSMClock != 0 {
-		r.SMClockMHz = record.Some(s.SMClockMHz[i])
-	}
-	if has&HasThrottle != 0 {
-		r.ThrottleReasons = record.Some(s.ThrottleReasons[i])
-	}
-	return r
+	return v
 }
 
 // grow makes room for another row, whose number it is. Columns are as long as
@@ -147,7 +144,20 @@ func (b *filling) begin() {
 	b.samples, b.powers, b.ready = 0, 0, false
 	b.Runs, b.lines = b.Runs[:0], b.lines[:0]
 	clear(b.Others)
-	b.Others = b.Others[:0]
+	b.Others, b.events = b.Others[:0], 0
+}
+
+// eventsAtOnce is for how many events there is room in one piece of memory.
+const eventsAtOnce = 64
+
+// event is room for one. It is the batch's own, as the batch is.
+func (b *filling) event() *record.Event {
+	i := b.events
+	b.events++
+	if i == len(b.room)*eventsAtOnce {
+		b.room = append(b.room, new([eventsAtOnce]record.Event))
+	}
+	return &b.room[i/eventsAtOnce][i%eventsAtOnce]
 }
 
 // end makes the batch fit to be handed on.
@@ -215,27 +225,23 @@ func (b *filling) add(rec record.Record, line int64) {
 	b.count(Run{N: 1})
 }
 
-// keep is a copy of a record that shares nothing with the reader it came from.
+// keep is a copy of a record that shares nothing with the reader it came from and
+// is valid as long as the batch; what it points to is its own for good.
 func (b *filling) keep(rec record.Record) record.Record {
 	switch r := rec.(type) {
 	case *record.Event:
-		if len(b.slab) == 0 {
-			b.slab = make([]record.Event, 64)
-		}
-		c := &b.slab[0]
-		b.slab = b.slab[1:]
+		c := b.event()
 		*c = *r
 		c.GPUs = slices.Clone(r.GPUs)
-		c.Extra = keepExtra(r.Extra)
+		c.Extra = record.CloneFields(r.Extra)
 		if r.Energy != nil {
-			e := *r.Energy
-			c.Energy = &e
+			c.Energy = owned(r.Energy)
 		}
 		return c
 	case *record.Marker:
-		c := *r
-		c.Extra = keepExtra(r.Extra)
-		return &c
+		c := owned(r)
+		c.Extra = record.CloneFields(r.Extra)
+		return c
 	case *record.Sample:
 		return &record.Sample{
 			TimeNS: r.TimeNS, GPU: r.GPU, PowerW: r.PowerW, PowerInstantW: r.PowerInstantW, PowerAverageW: r.PowerAverageW,
@@ -264,14 +270,6 @@ func (b *filling) keep(rec record.Record) record.Record {
 func owned[T any](r *T) *T {
 	c := *r
 	return &c
-}
-
-func keepExtra(extra []record.Field) []record.Field {
-	c := slices.Clone(extra)
-	for i := range c {
-		c[i].Value = bytes.Clone(c[i].Value)
-	}
-	return c
 }
 
 // batches is what one encoding does for ScanBatch.

@@ -25,14 +25,19 @@ func all(b *Batch) (list []record.Record) {
 		for range run.N {
 			switch run.Kind {
 			case record.KindSample:
-				s := b.Samples.Sample(samples, run)
+				var s record.Sample
+				b.Samples.Sample(&s, samples, run)
 				list = append(list, &s)
 				samples++
 			case record.KindPower:
 				list = append(list, &record.Power{TimeNS: b.Powers.TimeNS[powers], GPU: run.GPU, PowerW: b.Powers.PowerW[powers]})
 				powers++
 			default:
-				list = append(list, b.Others[others])
+				rec := b.Others[others]
+				if e, ok := rec.(*record.Event); ok {
+					rec = e.Clone() // the next batch has its place
+				}
+				list = append(list, rec)
 				others++
 			}
 		}
@@ -291,5 +296,78 @@ func TestLiveBatches(t *testing.T) {
 		}
 		many.Stop()
 		w.Close()
+	}
+}
+
+// workload is lines of events of several shapes, good and bad.
+func workload(lines int) []byte {
+	dice := rand.New(rand.NewPCG(3, 4))
+	var b bytes.Buffer
+	for i := range lines {
+		from := int64(i) * 7_919_131
+		to := from + dice.Int64N(1e9)
+		switch dice.IntN(60) {
+		case 0:
+			fmt.Fprintf(&b, "{\"event_id\":%d,\"phase\":\"decode\",\"t_start_ns\":%d,\"t_end_ns\":%d}\n", i, from, to)
+		case 1:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"phase\":\"a\\u0041\",\"t_start_ns\":%d,\"t_end_ns\":%d}\n", i, from, to)
+		case 2:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"phase\":\"decode\",\"t_start_ns\":%d,\"t_end_ns\":%d}\n", i, to+1, from)
+		case 3:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"phase\":\"decode\",\"t_start_ns\":0%d,\"t_end_ns\":%d}\n", i, from, to)
+		case 4:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"phase\":null,\"t_start_ns\":%d.0,\"t_end_ns\":%d}\n", i, from, to)
+		case 5:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"phase\":\"decode\",\"t_start_ns\":%d,\"t_end_ns\":%d,\"note\":[%d]}\n", i, from, to, i)
+		case 6:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"t_start_ns\":%d,\"t_end_ns\":%d,\"t_end_ns\":%d}\n", i, from, from, to)
+		case 7:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"phase\":\"decode\",\"t_start_ns\":%d}\n", i, from)
+		case 8:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"phase\":\"dec\xffode\",\"t_start_ns\":%d,\"t_end_ns\":%d}\n", i, from, to)
+		case 9:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"phase\":\"decode\",\"t_start_ns\":%d%d,\"t_end_ns\":%d}\n", i, to, to, to)
+		case 10, 11, 12, 13, 14, 15, 16, 17, 18, 19:
+			fmt.Fprintf(&b, "{\"record\":\"event\",\"event_id\":\"e%d\",\"phase\":\"prefill\",\"t_start_ns\":%d,\"t_end_ns\":%d,\"request_id\":\"r%d\",\"model\":\"é\",\"batch_size\":%d,\"input_tokens\":%d,\"output_tokens\":%d}\n", i, from, to, i/2, 1+i%4, i, i%9)
+		case 20, 21, 22, 23, 24, 25, 26, 27, 28, 29:
+			fmt.Fprintf(&b, "{\"phase\": \"decode\", \"t_end_ns\": %d, \"t_start_ns\": %d, \"output_tokens\": %d}\r\n", to, from, i%9)
+		default:
+			fmt.Fprintf(&b, "{\"event_id\":\"e%d\",\"phase\":\"decode\",\"t_start_ns\":%d,\"t_end_ns\":%d}\n", i, from, to)
+		}
+	}
+	return b.Bytes()
+}
+
+// TestEventsInBatches finds in batches the events that there are one by one,
+// however the input comes and wherever it is cut.
+func TestEventsInBatches(t *testing.T) {
+	t.Parallel()
+	data := workload(8_000)
+	sameInBatches(t, data, asItIs)
+	sameInBatches(t, data, func(r io.Reader) io.Reader { return someBytes{r, 777} })
+	for range 10 {
+		sameInBatches(t, data[:rand.IntN(len(data))], asItIs)
+	}
+	sameInBatches(t, append(trace(500), data...), asItIs)
+}
+
+// TestEventPlaces has what a plainEvent reads in the field that a form has it in.
+func TestEventPlaces(t *testing.T) {
+	t.Parallel()
+	forms := newForms()
+	for name, place := range eventPlaces {
+		want := forms.work.fields[forms.work.index[name]].ptr
+		var got any
+		switch e := &forms.event; {
+		case place.name != nil:
+			got = place.name(e)
+		case place.time != nil:
+			got = place.time(e)
+		case place.count != nil:
+			got = place.count(e)
+		}
+		if got != want {
+			t.Errorf("%s goes into another field", name)
+		}
 	}
 }

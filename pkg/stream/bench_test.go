@@ -198,3 +198,81 @@ func BenchmarkBatches(b *testing.B) {
 		})
 	}
 }
+
+// benchEvent is an event as nvattrib writes it.
+func benchEvent(i int) *record.Event {
+	start := int64(i) * 10_000_030_000
+	return &record.Event{
+		ID: fmt.Sprint("e", i), Phase: []string{"prefill", "decode"}[i%2], StartNS: start, EndNS: start + 5_700_000_000,
+		Energy: &record.Energy{
+			Method: "tr122", PowerSamples: int64(57 + i%9), GapFraction: record.Some(0.0), MaxGapS: record.Some(0.100007919),
+			Joules: record.Some(1637.0544134391164 + float64(i)), Quality: "good", Tier: "billable",
+		},
+	}
+}
+
+// foreignEvents are lines of events as other programs write them.
+func foreignEvents() []byte {
+	var b bytes.Buffer
+	for i := range benchRows {
+		e := benchEvent(i)
+		fmt.Fprintf(&b, "{\"event_id\":%q,\"phase\":%q,\"t_start_ns\":%d,\"t_end_ns\":%d}\n", e.ID, e.Phase, e.StartNS, e.EndNS)
+	}
+	return b.Bytes()
+}
+
+func BenchmarkEvents(b *testing.B) {
+	b.Run("write", func(b *testing.B) {
+		events := make([]*record.Event, 1000)
+		for i := range events {
+			events[i] = benchEvent(i)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			w := newNDJSONWriter(io.Discard)
+			for i := range benchRows {
+				if err := w.Write(events[i%len(events)]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchRows, "ns/event")
+	})
+	for name, data := range map[string][]byte{"own": ownEvents(b), "foreign": foreignEvents()} {
+		b.Run("read/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r := NewReader(bytes.NewReader(data), "bench")
+				n := 0
+				for r.ScanBatch() {
+					n += len(r.Batch().Others)
+				}
+				if r.Err() != nil || n != benchRows {
+					b.Fatal(n, r.Err())
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchRows, "ns/event")
+		})
+	}
+}
+
+// ownEvents are the same as this package writes them.
+func ownEvents(tb testing.TB) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	w := newNDJSONWriter(&b)
+	for i := range benchRows {
+		e := benchEvent(i)
+		e.Energy = nil
+		if err := w.Write(e); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return b.Bytes()
+}

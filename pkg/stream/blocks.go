@@ -78,7 +78,7 @@ func (s *blocks) work() {
 		s.order <- b // has room for all
 		s.cutting.Unlock()
 		if o == nil {
-			o = &lineParser{objects: newObjects(), shapes: newPlains()}
+			o = &lineParser{objects: newObjects(), shapes: newPlains(), events: newPlains()}
 		}
 		o.parse(b)
 		b.done <- struct{}{}
@@ -184,6 +184,7 @@ func (s *blocks) stop() { s.once.Do(func() { close(s.quit) }) }
 type lineParser struct {
 	objects
 	shapes plains
+	events plains // theirs
 }
 
 // parse reads a block's lines into its batch.
@@ -202,6 +203,9 @@ func (o *lineParser) parse(b *block) {
 	data := b.buf[:b.n+slack]
 	for p := 0; p < b.n; {
 		q, n := o.shapes.read(data, p, b.n, to)
+		if n == 0 {
+			q, n = o.events.read(data, p, b.n, to)
+		}
 		if p = q; n > 0 {
 			b.lines += n
 			continue
@@ -233,7 +237,8 @@ func (o *lineParser) parse(b *block) {
 
 // learn takes the shape of a line that had none of those known.
 func (o *lineParser) learn(rec record.Record, line []byte, end string) {
-	if !o.shapes.pay(rec) {
+	_, event := rec.(*record.Event)
+	if event && !o.events.spend() || !event && !o.shapes.pay(rec) {
 		return
 	}
 	pairs, bad := appendPairs(o.forms.pairs[:0], line)
@@ -241,5 +246,11 @@ func (o *lineParser) learn(rec record.Record, line []byte, end string) {
 	if bad != nil {
 		return
 	}
-	o.shapes.keep(newPlain(o.forms.of[rec.Kind()], line, pairs, end))
+	if event {
+		if s := newPlainEvent(o.forms, line, pairs, end); s != nil {
+			o.events.keep(s)
+		}
+	} else if s := newPlain(o.forms.of[rec.Kind()], line, pairs, end); s != nil {
+		o.shapes.keep(s)
+	}
 }

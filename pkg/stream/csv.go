@@ -77,7 +77,9 @@ func (d csvBatches) learn(rec record.Record) {
 		}
 		at += len(cell) + 1
 	}
-	d.shapes.keep(newPlain(d.rows.forms.of[rec.Kind()], line, pairs, string(raw[len(line):])))
+	if s := newPlain(d.rows.forms.of[rec.Kind()], line, pairs, string(raw[len(line):])); s != nil {
+		d.shapes.keep(s)
+	}
 }
 
 func (d *csvReader) line() int64 { return d.lines.count }
@@ -328,7 +330,7 @@ func (f *forms) setText(fd *field, cell []byte) (absent bool, bad *fault) {
 		if !utf8.Valid(cell) {
 			cell = bytes.ToValidUTF8(cell, replacement)
 		}
-		*p = f.intern(cell)
+		*p = f.text(fd, cell)
 		return false, nil
 	case *bool:
 		if v, err := strconv.ParseBool(string(cell)); err == nil { // "True", as Python has it

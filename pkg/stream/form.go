@@ -25,7 +25,14 @@ type form struct {
 	extra  *[]record.Field // nil: unknown fields are ignored
 	energy uint64          // an event's fields that belong to its energy
 	marks  uint64          // … and those that say that there is one
-	clear  func()
+	empty  func()
+	filled *shape // by which it was, and by no other reader since
+}
+
+// clear empties the form.
+func (fm *form) clear() {
+	fm.empty()
+	fm.filled = nil
 }
 
 // field is one field of a form.
@@ -36,6 +43,7 @@ type field struct {
 	typ  columnType
 	omit bool  // left out when it has the zero value
 	ok   *bool // of an Opt: whether there is a value
+	own  bool  // a text that no other record has
 }
 
 // okOf is where an Opt says whether there is a value; nil for what always has one.
@@ -76,6 +84,7 @@ type forms struct {
 	end       record.End
 
 	of       map[record.Kind]*form
+	work     *form // of events
 	interned map[string]string
 	pairs    []pair // scratch
 	// Fields that are asked for by name: a sample's read_ok, an event's
@@ -91,13 +100,14 @@ func newForms() *forms {
 	bind(f, &f.gpm, "t_start_ns", "t_ns")
 	bind(f, &f.process, "t_start_ns", "t_ns")
 	event := bind(f, &f.event)
+	f.work = event
 	own := len(event.fields)
 	event.add(&f.energy)
 	event.energy = 1<<len(event.fields) - 1<<own
 	event.marks = event.mask("method", "energy_joules", "energy_quality")
 	f.start, f.stop = event.mask("t_start_ns"), event.mask("t_end_ns")
 	event.extra = &f.event.Extra
-	event.clear = func() { f.event, f.energy = record.Event{}, record.Energy{} }
+	event.empty = func() { f.event, f.energy = record.Event{}, record.Energy{} }
 	marker := bind(f, &f.marker, "name", "t_ns")
 	marker.extra = &f.marker.Extra
 	bind(f, &f.header, "schema")
@@ -120,7 +130,7 @@ func bind[T any, P interface {
 		id:    len(f.of),
 		open:  `{"record":"` + string(kind) + `"`,
 		index: make(map[string]int),
-		clear: func() { var zero T; *rec = zero },
+		empty: func() { var zero T; *rec = zero },
 	}
 	fm.add(rec)
 	fm.need = fm.mask(need...)
@@ -146,6 +156,7 @@ func (fm *form) add(ptr any) {
 			typ:  typeOf(to),
 			omit: options != "",
 			ok:   okOf(to),
+			own:  name == "event_id",
 		})
 	}
 }
@@ -173,7 +184,7 @@ func (f *forms) load(r record.Record) (*form, []field, error) {
 		f.process = *r
 	case *record.Event:
 		f.event = *r
-		fm := f.of[record.KindEvent]
+		fm := f.work
 		if err := fm.checkExtra(r.Energy != nil); err != nil {
 			return nil, nil, err
 		}
@@ -335,6 +346,14 @@ func alias(kind record.Kind, name string) string {
 		return "t_ns"
 	}
 	return name
+}
+
+// text is string(b), a value of the field.
+func (f *forms) text(fd *field, b []byte) string {
+	if fd.own {
+		return string(b)
+	}
+	return f.intern(b)
 }
 
 // intern is string(b). Names that come again and again (phases, models, error

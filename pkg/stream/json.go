@@ -58,7 +58,7 @@ func (f *forms) scan(fd *field, b []byte, p int) int {
 	case *string:
 		s, q := scanString(b, p)
 		if q > 0 {
-			*ptr = f.intern(s)
+			*ptr = f.text(fd, s)
 		}
 		return q
 	case *[]int:
@@ -83,15 +83,18 @@ func scanString(b []byte, p int) ([]byte, int) {
 		return nil, -1
 	}
 	p++
+	ascii := byte(0)
 	for q := p; q < len(b); q++ {
 		switch c := b[q]; {
 		case c == '"':
-			if !utf8.Valid(b[p:q]) {
+			if ascii >= utf8.RuneSelf && !utf8.Valid(b[p:q]) {
 				return nil, -1
 			}
 			return b[p:q], q + 1
 		case c == '\\' || c < ' ':
 			return nil, -1
+		default:
+			ascii |= c
 		}
 	}
 	return nil, -1
@@ -138,7 +141,7 @@ func (f *forms) setJSON(fd *field, raw []byte, offset int) (absent bool, bad *fa
 	case *string:
 		// A number where a name is wanted (request_id, event_id) names as well.
 		if c := raw[0]; (c == '-' || c-'0' <= 9) && json.Valid(raw) {
-			*p = f.intern(raw)
+			*p = f.text(fd, raw)
 			return false, nil
 		}
 	}
@@ -236,17 +239,17 @@ func appendNumber(b []byte, key string, fd *field) (out []byte, ok bool) {
 
 // appendJSON writes the field as a member of an object that is not empty.
 func appendJSON(b []byte, fd *field) ([]byte, error) {
-	b, ok := appendNumber(b, fd.key, fd)
-	if ok {
-		return b, nil
-	}
-	switch p := fd.ptr.(type) {
-	case *string:
+	if p, ok := fd.ptr.(*string); ok {
 		if *p != "" || !fd.omit {
 			b = appendString(append(b, fd.key...), *p)
 		}
 		return b, nil
-	case *[]int:
+	}
+	b, ok := appendNumber(b, fd.key, fd)
+	if ok {
+		return b, nil
+	}
+	if p, ok := fd.ptr.(*[]int); ok {
 		for i, v := range *p {
 			if i == 0 {
 				b = append(append(b, fd.key...), '[')
@@ -285,12 +288,15 @@ func appendExtra(b []byte, extra []record.Field) []byte {
 }
 
 func appendString(b []byte, s string) []byte {
+	ascii := byte(0)
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' {
+		c := s[i]
+		if c < ' ' || c == '"' || c == '\\' {
 			return appendQuoted(b, s)
 		}
+		ascii |= c
 	}
-	if !utf8.ValidString(s) {
+	if ascii >= utf8.RuneSelf && !utf8.ValidString(s) {
 		return appendQuoted(b, s)
 	}
 	return append(append(append(b, '"'), s...), '"')

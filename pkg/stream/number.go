@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"strconv"
@@ -126,6 +127,9 @@ func appendFloat(b []byte, v float64) []byte {
 	// NVML speaks in milliwatts, and times are whole nanoseconds. Decimals of at
 	// most fifteen digits are never the same float64, so one that is found here
 	// is, without its trailing zeros, the shortest.
+	if v == 0 && !math.Signbit(v) {
+		return append(b, '0')
+	}
 	for _, decimals := range [...]int{3, 9} {
 		m := math.Round(v * pow10[decimals])
 		if m > -1e15 && m < 1e15 && m/pow10[decimals] == v && m != 0 {
@@ -146,21 +150,10 @@ func appendDecimal(b []byte, m int64, decimals int) []byte {
 		b = append(b, '-')
 		m = -m
 	}
-	for decimals > 0 && m%10 == 0 {
-		m /= 10
-		decimals--
-	}
-	if decimals == 0 {
-		return strconv.AppendInt(b, m, 10)
-	}
-	var digits [20]byte
-	p := len(digits)
-	for ; decimals > 0; decimals-- {
-		p--
-		digits[p] = byte('0' + m%10)
-		m /= 10
-	}
-	p--
-	digits[p] = '.'
-	return append(strconv.AppendInt(b, m, 10), digits[p:]...)
+	one := int64(pow10[decimals])
+	b = strconv.AppendInt(b, m/one, 10)
+	point := len(b)
+	b = strconv.AppendInt(b, one+m%one, 10) // its first digit holds the zeros behind the point
+	b[point] = '.'
+	return bytes.TrimRight(bytes.TrimRight(b, "0"), ".")
 }

@@ -158,8 +158,16 @@ func newPlain(fm *form, line []byte, pairs []pair, end string) *plain {
 
 // plains are the shapes that lines had lately, the latest first.
 type plains struct {
-	of     [4]*plain
+	of     [4]lineShape
 	credit int
+}
+
+// lineShape is a plain or a plainEvent.
+type lineShape interface {
+	// read reads lines of this shape from b[p:] into the batch, until one is of
+	// another or begins at b[end] or later. It says where that begins and how many
+	// there were.
+	read(b []byte, p, end int, to *filling) (next int, lines int64)
 }
 
 func newPlains() plains { return plains{credit: 16 * learnCost} }
@@ -168,13 +176,18 @@ func newPlains() plains { return plains{credit: 16 * learnCost} }
 // shape is learnt: where every line has its own there is nothing to learn.
 const learnCost = 16
 
-// pay says whether the shape of a line that was read into rec may be learnt.
+// pay says whether the shape of a line that was read into rec may be learnt, if
+// rec has a row of columns.
 func (s *plains) pay(rec record.Record) bool {
 	switch rec.(type) {
 	case *record.Sample, *record.Power:
-	default:
-		return false
+		return s.spend()
 	}
+	return false
+}
+
+// spend says whether a shape may be learnt.
+func (s *plains) spend() bool {
 	if s.credit < learnCost {
 		return false
 	}
@@ -182,12 +195,10 @@ func (s *plains) pay(rec record.Record) bool {
 	return true
 }
 
-// keep takes a shape, unless it is nil.
-func (s *plains) keep(p *plain) {
-	if p != nil {
-		copy(s.of[1:], s.of[:])
-		s.of[0] = p
-	}
+// keep takes a shape.
+func (s *plains) keep(p lineShape) {
+	copy(s.of[1:], s.of[:])
+	s.of[0] = p
 }
 
 // read reads lines of these shapes that begin before b[end], as many as there are
@@ -207,9 +218,6 @@ func (s *plains) read(b []byte, p, end int, to *filling) (next int, lines int64)
 	return p, 0
 }
 
-// read reads lines of this shape from b[p:] into the batch, until one is of
-// another or begins at b[end] or later. It says where that begins and how many there
-// were.
 func (s *plain) read(b []byte, p, end int, to *filling) (next int, lines int64) {
 	row, sample := to.powers, false
 	if s.kind == record.KindSample {

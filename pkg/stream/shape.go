@@ -42,7 +42,10 @@ func (s *shape) read(f *forms, line []byte) (*form, bool) {
 	if fm == nil {
 		return nil, false
 	}
-	fm.clear()
+	if fm.filled != s { // else the same fields are written over, and there were no others
+		fm.clear()
+		fm.filled = s
+	}
 	p := 0
 	for i := range s.slots {
 		at := &s.slots[i]

@@ -56,6 +56,7 @@ var (
 // file is what an [os.File] has beyond a reader: places in it.
 type file interface {
 	io.Seeker
+	io.ReaderAt
 	Stat() (fs.FileInfo, error)
 }
 

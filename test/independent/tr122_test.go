@@ -39,7 +39,7 @@ func attribute(t *testing.T, method string, from stream.Reader) map[string]recor
 	t.Helper()
 	out := map[string]record.Event{}
 	a, err := energy.New(energy.Options{Method: method, Idle: map[int]float64{0: idleW}}, func(e *record.Event) error {
-		out[e.ID] = *e
+		out[e.ID] = *e.Clone()
 		return nil
 	})
 	if err != nil {
