@@ -200,16 +200,16 @@ func TestSway(t *testing.T) {
 	tracks := untold()
 	solve := settleIn(t, p)
 	before := append([]float64(nil), p.joules...)
-	slope := p.drift(2*perChannel+paramLate)[1]
+	slope := p.drift(2*perChannel + paramLate)[1]
 	p.readings[2].value = 80 // as one that reaches 1.5 ms into a burst of some 400 W would be
 	for i := range p.rows {
 		p.rows[i].value = p.readings[i].value
 	}
 	solve.solve(p, p.noise, true, false)
 	solve.settle(p)
-	slope = max(math.Abs(slope), math.Abs(p.drift(2*perChannel+paramLate)[1]))
+	slope = max(math.Abs(slope), math.Abs(p.drift(2*perChannel + paramLate)[1]))
 	solve.sway(p, tracks)
-	late, early := p.drift(2*perChannel+paramLate)[1], p.drift(2*perChannel+paramEarly)[1]
+	late, early := p.drift(2*perChannel + paramLate)[1], p.drift(2*perChannel + paramEarly)[1]
 	if most := max(math.Abs(late), math.Abs(early)); most < 2*slope || most*0.010 < 0.05 {
 		t.Errorf("%.3f J late and %.3f J early of %.3f J, by its slope %.3f J", late*0.010, early*0.010, before[1], slope*0.010)
 	}
