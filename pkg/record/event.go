@@ -38,7 +38,14 @@ func (e *Event) Duration() float64 { return float64(e.EndNS-e.StartNS) / 1e9 }
 
 // Clone is a copy of the event that shares nothing with it.
 func (e *Event) Clone() *Event {
-	c := *e
+	c := new(Event)
+	e.CloneInto(c)
+	return c
+}
+
+// CloneInto makes c such a copy.
+func (e *Event) CloneInto(c *Event) {
+	*c = *e
 	c.GPUs = slices.Clone(e.GPUs)
 	c.Extra = CloneFields(e.Extra)
 	if e.Energy != nil {
@@ -46,7 +53,6 @@ func (e *Event) Clone() *Event {
 		energy.Reasons = slices.Clone(energy.Reasons)
 		c.Energy = &energy
 	}
-	return &c
 }
 
 // Whole is the first further field of that name which is a whole number above 0,

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"slices"
 	"sync"
 
 	"joulepipe/pkg/record"
@@ -231,12 +230,7 @@ func (b *filling) keep(rec record.Record) record.Record {
 	switch r := rec.(type) {
 	case *record.Event:
 		c := b.event()
-		*c = *r
-		c.GPUs = slices.Clone(r.GPUs)
-		c.Extra = record.CloneFields(r.Extra)
-		if r.Energy != nil {
-			c.Energy = owned(r.Energy)
-		}
+		r.CloneInto(c)
 		return c
 	case *record.Marker:
 		c := owned(r)

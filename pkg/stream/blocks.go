@@ -238,19 +238,20 @@ func (o *lineParser) parse(b *block) {
 // learn takes the shape of a line that had none of those known.
 func (o *lineParser) learn(rec record.Record, line []byte, end string) {
 	_, event := rec.(*record.Event)
-	if event && !o.events.spend() || !event && !o.shapes.pay(rec) {
+	shapes := &o.shapes
+	if event {
+		shapes = &o.events
+	}
+	if !event && !inColumns(rec) || !shapes.pay() {
 		return
 	}
 	pairs, bad := appendPairs(o.forms.pairs[:0], line)
 	o.forms.pairs = pairs
-	if bad != nil {
-		return
-	}
-	if event {
-		if s := newPlainEvent(o.forms, line, pairs, end); s != nil {
-			o.events.keep(s)
-		}
-	} else if s := newPlain(o.forms.of[rec.Kind()], line, pairs, end); s != nil {
-		o.shapes.keep(s)
+	switch {
+	case bad != nil:
+	case event:
+		shapes.keep(newPlainEvent(o.forms, line, pairs, end))
+	default:
+		shapes.keep(newPlain(o.forms.of[rec.Kind()], line, pairs, end))
 	}
 }

@@ -65,7 +65,7 @@ func (d csvBatches) produce(b *filling) error {
 func (d csvBatches) learn(rec record.Record) {
 	l := d.lines
 	raw := l.buf[l.from:l.to]
-	if d.smi || !l.whole() || bytes.IndexByte(raw, '"') >= 0 || !d.shapes.pay(rec) {
+	if d.smi || !inColumns(rec) || !l.whole() || bytes.IndexByte(raw, '"') >= 0 || !d.shapes.pay() {
 		return
 	}
 	line := chomp(raw[:len(raw)-1])
@@ -77,9 +77,7 @@ func (d csvBatches) learn(rec record.Record) {
 		}
 		at += len(cell) + 1
 	}
-	if s := newPlain(d.rows.forms.of[rec.Kind()], line, pairs, string(raw[len(line):])); s != nil {
-		d.shapes.keep(s)
-	}
+	d.shapes.keep(newPlain(d.rows.forms.of[rec.Kind()], line, pairs, string(raw[len(line):])))
 }
 
 func (d *csvReader) line() int64 { return d.lines.count }

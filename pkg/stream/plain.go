@@ -90,35 +90,52 @@ func (f *fixed) at(b []byte, p int) bool {
 		(f.behind == 0 || binary.LittleEndian.Uint64(b[p+f.behind:]) == f.high)
 }
 
-// newPlain is the shape of a line that was read into rec; nil if there is none.
-// The pairs are its members, end the bytes that it ended with.
-func newPlain(fm *form, line []byte, pairs []pair, end string) *plain {
-	s := &plain{kind: fm.kind}
-	if s.kind != record.KindSample && s.kind != record.KindPower {
-		return nil
-	}
-	seen := map[string]bool{}
-	from, sure := 0, false
+// outline goes over the members of a line. place is told the text before each, and
+// says whether its value has a place of its own, or counts as text as that of "record"
+// does. tail is what follows the last place, with the bytes end that the line ended with;
+// ok is false where place says so, or a member comes twice.
+func outline(line []byte, pairs []pair, end string, place func(p *pair, text fixed) (own, ok bool)) (tail fixed, seen map[string]bool, ok bool) {
+	seen = map[string]bool{}
+	from := 0
 	for i := range pairs {
 		p := &pairs[i]
 		name := string(p.name)
 		if seen[name] {
-			return nil
+			return fixed{}, nil, false
 		}
 		seen[name] = true
 		if name == "record" {
-			continue // its value counts as text
+			continue
 		}
+		own, ok := place(p, newFixed(string(line[from:p.offset])))
+		if !ok {
+			return fixed{}, nil, false
+		}
+		if own {
+			from = p.offset + len(p.raw)
+		}
+	}
+	return newFixed(string(line[from:]) + end), seen, true
+}
+
+// newPlain is the shape of a line that was read into rec; nil if there is none.
+// The pairs are its members, end the bytes that it ended with.
+func newPlain(fm *form, line []byte, pairs []pair, end string) lineShape {
+	s := &plain{kind: fm.kind}
+	if s.kind != record.KindSample && s.kind != record.KindPower {
+		return nil
+	}
+	sure := false
+	tail, seen, ok := outline(line, pairs, end, func(p *pair, text fixed) (own, ok bool) {
+		name := string(p.name)
 		if name == "read_ok" {
-			if text := string(p.raw); text != "true" && text != "True" { // Python's
-				return nil
-			}
+			raw := string(p.raw)
 			sure = true
-			continue // so does that
+			return false, raw == "true" || raw == "True" // Python's
 		}
 		j, known := fm.index[name]
 		if !known {
-			return nil
+			return false, false
 		}
 		var to role
 		switch name {
@@ -143,16 +160,16 @@ func newPlain(fm *form, line []byte, pairs []pair, end string) *plain {
 			case real:
 				to = toNothing
 			default:
-				return nil
+				return false, false
 			}
 		}
-		s.places = append(s.places, place{text: newFixed(string(line[from:p.offset])), to: to})
-		from = p.offset + len(p.raw)
-	}
-	if !sure || !seen["t_ns"] || s.kind == record.KindPower && !seen["power_w"] {
+		s.places = append(s.places, place{text: text, to: to})
+		return true, true
+	})
+	if !ok || !sure || !seen["t_ns"] || s.kind == record.KindPower && !seen["power_w"] {
 		return nil
 	}
-	s.tail = newFixed(string(line[from:]) + end)
+	s.tail = tail
 	return s
 }
 
@@ -176,18 +193,8 @@ func newPlains() plains { return plains{credit: 16 * learnCost} }
 // shape is learnt: where every line has its own there is nothing to learn.
 const learnCost = 16
 
-// pay says whether the shape of a line that was read into rec may be learnt, if
-// rec has a row of columns.
-func (s *plains) pay(rec record.Record) bool {
-	switch rec.(type) {
-	case *record.Sample, *record.Power:
-		return s.spend()
-	}
-	return false
-}
-
-// spend says whether a shape may be learnt.
-func (s *plains) spend() bool {
+// pay says whether another shape may be learnt.
+func (s *plains) pay() bool {
 	if s.credit < learnCost {
 		return false
 	}
@@ -195,10 +202,21 @@ func (s *plains) spend() bool {
 	return true
 }
 
-// keep takes a shape.
+// keep takes a shape, unless it is nil.
 func (s *plains) keep(p lineShape) {
-	copy(s.of[1:], s.of[:])
-	s.of[0] = p
+	if p != nil {
+		copy(s.of[1:], s.of[:])
+		s.of[0] = p
+	}
+}
+
+// inColumns says whether a record has a row of columns.
+func inColumns(rec record.Record) bool {
+	switch rec.(type) {
+	case *record.Sample, *record.Power:
+		return true
+	}
+	return false
 }
 
 // read reads lines of these shapes that begin before b[end], as many as there are

@@ -36,32 +36,18 @@ var eventPlaces = map[string]eventPlace{
 
 // newPlainEvent is the shape of an event's line; nil if there is none. The pairs
 // are its members, end the bytes that it ended with.
-func newPlainEvent(names *forms, line []byte, pairs []pair, end string) *plainEvent {
+func newPlainEvent(names *forms, line []byte, pairs []pair, end string) lineShape {
 	s := &plainEvent{names: names}
-	seen := map[string]bool{}
-	from := 0
-	for i := range pairs {
-		p := &pairs[i]
-		name := string(p.name)
-		if seen[name] {
-			return nil
-		}
-		seen[name] = true
-		if name == "record" {
-			continue // its value counts as text
-		}
-		place, ok := eventPlaces[name]
-		if !ok {
-			return nil
-		}
-		place.text = newFixed(string(line[from:p.offset]))
+	tail, seen, ok := outline(line, pairs, end, func(p *pair, text fixed) (own, ok bool) {
+		place, ok := eventPlaces[string(p.name)]
+		place.text = text
 		s.places = append(s.places, place)
-		from = p.offset + len(p.raw)
-	}
-	if !seen["t_start_ns"] || !seen["t_end_ns"] {
+		return true, ok
+	})
+	if !ok || !seen["t_start_ns"] || !seen["t_end_ns"] {
 		return nil
 	}
-	s.tail = newFixed(string(line[from:]) + end)
+	s.tail = tail
 	return s
 }
 
