@@ -121,8 +121,7 @@ func (g *groups) shrink(held []*patch, tracks []*track) {
 			k.power = append(k.power, p.joules[i]/d)
 			k.v = append(k.v, p.cov[i*p.segments+i]/(d*d))
 			for param := range maxParams {
-				dr := p.drift(param)
-				if dr != nil {
+				if dr := p.drift(param); dr != nil {
 					k.drift[param] += dr[i] / d
 				}
 			}

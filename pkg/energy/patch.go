@@ -274,9 +274,9 @@ func (s *solver) lay(p *patch) {
 	marks = slices.Compact(marks)
 	s.marks = marks
 	segment := -1
+	_, edge := slices.BinarySearch(p.cuts, marks[0]) // at the beginning of the next stretch
 	for i := 0; i+1 < len(marks); i++ {
-		a, b := marks[i], marks[i+1]
-		_, inside := slices.BinarySearch(p.cuts, a)
+		a, b, inside := marks[i], marks[i+1], edge
 		switch {
 		case a == p.from:
 			segment = 0
@@ -289,13 +289,13 @@ func (s *solver) lay(p *patch) {
 			p.segments++
 			p.starts = append(p.starts, a)
 		}
-		_, next := slices.BinarySearch(p.cuts, b)
+		_, edge = slices.BinarySearch(p.cuts, b)
 		switch length := float64(b - a); {
-		case inside && next || p.partly:
+		case inside && edge || p.partly:
 			s.widths = divide(s.widths[:0], length, p.fine)
 		case inside:
 			s.widths = grow(s.widths[:0], length, p.fine)
-		case next:
+		case edge:
 			s.widths = grow(s.widths[:0], length, p.fine)
 			slices.Reverse(s.widths)
 		default:
@@ -461,7 +461,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 		}
 		for i := range p.rows {
 			r := &p.rows[i]
-			c := r.channel & (channels - 1)
+			c := r.channel
 			late := p.blind[c] * r.steep
 			v := w.sd[c]*w.sd[c] + w.form[c]*w.form[c]*r.spread + late*late + r.tick
 			weight := 1 / v

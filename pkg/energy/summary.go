@@ -100,7 +100,9 @@ func (t *tally) group(key groupKey, method string) (g *group, made bool) {
 
 // add takes an event in. held is how many designs there are in all groups.
 func (t *tally) add(e *record.Event, systematic float64, method string, held *int) {
-	key := groupKey{e.Phase, e.Model, e.BatchSize, record.Opt[int64]{}}
+	key := keyOf(e)
+	context := key.context
+	key.context = record.Opt[int64]{}
 	g, made := t.group(key, method)
 	if g == nil {
 		return
@@ -109,7 +111,7 @@ func (t *tally) add(e *record.Event, systematic float64, method string, held *in
 		t.order = append(t.order, g)
 	}
 	g.add(e, systematic, held)
-	if key.context = e.Whole("context"); !key.context.OK {
+	if key.context = context; !context.OK {
 		g.without = true
 		return
 	}
