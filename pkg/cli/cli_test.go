@@ -489,16 +489,16 @@ func TestOutputNames(t *testing.T) {
 }
 
 // broken is a full disk.
-type broken struct{ bytes.Buffer }
+type broken struct{}
 
-func (*broken) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+func (broken) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestHelpThatCannotBePrinted(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"sub", "--help"}, {"--version"}, {"sub", "--version"}} {
 		var errs bytes.Buffer
 		tool := &Tool{Name: "nvtest", Usage: "test", Flags: OutputFlags(), Action: func(*Context) error { return nil },
 			Commands: []*ucli.Command{{Name: "sub", Flags: OutputFlags(), Action: Action(func(*Context) error { return nil })}}}
-		code := Run(tool, Process{Args: args, Stdout: &broken{}, Stderr: &errs})
+		code := Run(tool, Process{Args: args, Stdout: broken{}, Stderr: &errs})
 		if code != ExitFailed || !strings.Contains(errs.String(), "no space left") {
 			t.Errorf("%v: exit %d, %q", args, code, errs.String())
 		}

@@ -292,11 +292,12 @@ func TestGPUsAddUp(t *testing.T) {
 
 // A GPU that an event names twice has its energy once.
 func TestGPUNamedTwice(t *testing.T) {
-	var power truth
+	power := &sensor.Curve{}
+	power.Until(0, 200)
 	power.Until(5000*ms, 200)
 	e := event("e", 1000*ms, 3000*ms)
 	e.GPUs = []int{0, 0}
-	for _, method := range []string{Auto, PowerUse} {
+	for _, method := range []string{Auto, Driver} {
 		got, _ := run(t, Options{Method: method, Sensors: board20()}, worked(1, power, 5000*ms, 1, nil), []record.Record{e})
 		if j := got["e"].Energy.Joules.V; math.Abs(j-400) > 4 {
 			t.Errorf("%s: %v J, want 400", method, j)
