@@ -53,7 +53,7 @@ if [ "$auto" = yes ] && ! nvpoll devices --device nvml >/dev/null 2>&1; then
 fi
 
 mkdir -p "$dir"
-artifacts=(trace.ndjson.zst trace.ndjson events.ndjson baseline.json baseline_no_context.json baseline_context.json
+artifacts=(trace.ndjson.zst trace.ndjson trace.ndjson.partial events.ndjson baseline.json baseline_no_context.json baseline_context.json
   baseline_trace.ndjson.zst sensor.json generation_events.jsonl soak.ndjson vram.json run_metadata.json report.md report.html gpu.sim)
 for f in "${artifacts[@]}"; do
   [ -e "$dir/$f" ] || continue

@@ -128,6 +128,19 @@ func run(c *cli.Context) error {
 	rules.BillableFraction = c.Float64("billable-fraction")
 	opts := energy.Options{Method: c.String("method"), Rules: rules}
 	opts.Split = c.String("split")
+	if c.IsSet("split") && opts.Method != energy.Auto && opts.Method != "" {
+		return c.Usagef("--split is of --method auto: %s gives each of several requests at once the joules of all", opts.Method)
+	}
+	for _, name := range []string{"gap", "gappy-max-gap", "billable-min"} {
+		if c.Duration(name) < 0 {
+			return c.Usagef("--%s %v is negative", name, c.Duration(name))
+		}
+	}
+	for _, name := range []string{"gappy-fraction", "refuse-fraction", "billable-fraction"} {
+		if !(c.Float64(name) >= 0) {
+			return c.Usagef("--%s %v: want a share, 0 or more", name, c.Float64(name))
+		}
+	}
 	if text := c.String("target"); text != "" {
 		target, ok := share(text)
 		if !ok {
@@ -165,8 +178,7 @@ func run(c *cli.Context) error {
 	}
 	err = attribute(c, opts, trace, work, out)
 	if err != nil {
-		out.Abort(err)
-		return err
+		return out.Abort(err)
 	}
 	return out.Close()
 }

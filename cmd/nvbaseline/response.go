@@ -20,6 +20,9 @@ func response(c *cli.Context) error {
 	if len(events) > 0 && toggles != "" {
 		return c.Usagef("the load is either in --events or in --toggles")
 	}
+	if err := c.Writable(c.String("output")); err != nil {
+		return err
+	}
 	f := sensor.NewFitter()
 	if len(events) > 0 {
 		in, err := c.Open(events...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -163,6 +164,12 @@ func run(c *cli.Context) error {
 	}
 	if c.String("samples") == "-" {
 		return c.Usagef("--samples cannot go to standard output")
+	}
+	if name := c.String("samples"); name != "" && filepath.Clean(name) == filepath.Clean(c.String("output")) {
+		return c.Usagef("--samples and --output are the same file, %s", name)
+	}
+	if err := c.Writable(c.String("output")); err != nil {
+		return err
 	}
 	var watch *live
 	switch fromFile := len(c.StringSlice("trace")) > 0 || len(events) > 0; {

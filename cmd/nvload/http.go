@@ -50,7 +50,7 @@ The key, if the server wants one, comes from the environment variable that
 			&ucli.StringFlag{Name: "api-key-env", Value: "OPENAI_API_KEY", Usage: "send the key that the environment variable `NAME` has"},
 			&ucli.StringFlag{Name: "gpu", Usage: "name the GPUs in `LIST` in the events, by index: those of the server (default: none)"},
 		}, streamFlags()...),
-		Action: cli.Action(ask),
+		Action: cli.Action(alone(ask)),
 	}
 }
 

@@ -63,7 +63,7 @@ the keys and values cached so far) at 75 % of its bandwidth, and 0.4 ms to launc
 			&ucli.DurationFlag{Name: "stall", Value: time.Minute, Usage: "give a GPU up that takes longer than `TIME` for a prefill, 32 tokens of a decode, or the weights"},
 			&ucli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw weights, prompts, order and gaps from seed `N`"},
 		}, careFlags(), tellFlags(), streamFlags()),
-		Action: cli.Action(infer),
+		Action: cli.Action(alone(infer)),
 	}
 }
 

@@ -108,7 +108,7 @@ func bracket(c *cli.Context) error {
 		return cli.WithHint(cmd.Err, "a command of the shell needs one: nvload exec -- sh -c '…'")
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
-	if c.String("output") == "-" {
+	if c.OnStdout() {
 		cmd.Stdout = c.Stderr
 	}
 	signals := make(chan os.Signal, 1)

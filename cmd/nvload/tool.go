@@ -73,7 +73,7 @@ after the first, without drift. In the low half a context and its memory remain.
 					&ucli.DurationFlag{Name: "high", Value: 3 * time.Second, Usage: "load for `TIME` in each cycle"},
 					&ucli.IntFlag{Name: "cycles", Value: 3, Usage: "make `N` cycles"},
 				}, waveFlags(), careFlags(), tellFlags(), streamFlags()),
-				Action: cli.Action(square),
+				Action: cli.Action(alone(square)),
 			},
 			{
 				Name: "sustain", Usage: "the same load all the time",
@@ -84,7 +84,7 @@ the idle of a GPU that holds a model.`,
 					&ucli.Float64Flag{Name: "intensity", Value: 1, Usage: "load by this `SHARE`, 0 to 1"},
 					&ucli.Float64Flag{Name: "vram", Usage: "hold `MIB` of GPU memory (default: what the kernel works on)"},
 				}, waveFlags(), careFlags(), eventFlags("soak"), tellFlags(), streamFlags()),
-				Action: cli.Action(sustain),
+				Action: cli.Action(alone(sustain)),
 			},
 			{
 				Name: "response", Usage: "the load of the instrument response test",
@@ -102,7 +102,7 @@ finds what each sensor does:
 					&ucli.DurationFlag{Name: "update", Value: 100 * time.Millisecond, Usage: "test sensors that are updated every `TIME` or so"},
 					&ucli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw the random lengths from seed `N`"},
 				}, waveFlags(), careFlags(), tellFlags(), streamFlags()),
-				Action: cli.Action(response),
+				Action: cli.Action(alone(response)),
 			},
 			inferCommand(),
 			httpCommand(),
@@ -114,7 +114,7 @@ finds what each sensor does:
 				Flags: slices.Concat(deviceFlags(), []ucli.Flag{
 					&ucli.DurationFlag{Name: "duration", Value: 2 * time.Minute, Usage: "do nothing for `TIME`"},
 				}, eventFlags("idle"), streamFlags()),
-				Action: cli.Action(idle),
+				Action: cli.Action(alone(idle)),
 			},
 			{
 				Name: "exec", Usage: "bracket a command", ArgsUsage: "[OPTIONS] -- CMD [ARG…]",
@@ -144,6 +144,17 @@ a terminal's Ctrl-C, which it gets by itself, and its end is waited for.
 			}
 			return c.Usagef("no command given (square, sustain, response, infer, http, vram torture, vram cliff, idle, exec, mark)")
 		},
+	}
+}
+
+// alone is a command that takes no arguments: a second number after --batch 1 is
+// not to be left out without a word.
+func alone(do func(*cli.Context) error) func(*cli.Context) error {
+	return func(c *cli.Context) error {
+		if c.NArg() > 0 {
+			return c.Usagef("unexpected argument %q", c.Args().First())
+		}
+		return do(c)
 	}
 }
 

@@ -40,7 +40,7 @@ is found by bisection, and nothing that is taken leaves others less than --reser
 			&ucli.IntFlag{Name: "cycles", Value: 4000, Usage: "free a block and take another `N` times"},
 			&ucli.Uint64Flag{Name: "seed", Value: 1, Usage: "draw sizes and blocks from seed `N`"},
 		}, memoryFlags(), tellFlags(), streamFlags()),
-		Action: cli.Action(torture),
+		Action: cli.Action(alone(torture)),
 	}
 }
 
@@ -67,7 +67,7 @@ the memory as small as that of another board.
 			&ucli.BoolFlag{Name: "no-prefill", Usage: "take the memory alone, and compute nothing in it"},
 			&ucli.IntFlag{Name: "max-context", Usage: "look no further than `N` tokens (default: the model's window)"},
 		}, memoryFlags(), tellFlags(), streamFlags()),
-		Action: cli.Action(cliff),
+		Action: cli.Action(alone(cliff)),
 	}
 }
 
@@ -179,6 +179,9 @@ func trials(c *cli.Context, try func(*memory, vram.Emit) (vram.GPU, error)) erro
 	}
 	if c.Duration("hold") < 0 {
 		return c.Usagef("--hold %v is negative", c.Duration("hold"))
+	}
+	if err := c.Writable(c.String("result")); err != nil {
+		return err
 	}
 	results, err := earlier(c)
 	if err != nil {

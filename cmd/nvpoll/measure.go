@@ -140,7 +140,7 @@ func choose(c *cli.Context, gpus []gpu.GPU) (map[string]time.Duration, error) {
 // flushInterval keeps who reads a pipe up to date within 200 ms. A file takes
 // larger pieces: Arrow and zstd store small ones several times as large.
 func flushInterval(c *cli.Context) time.Duration {
-	if c.String("output") == "-" {
+	if !c.OnFile() {
 		return 200 * time.Millisecond
 	}
 	return time.Second

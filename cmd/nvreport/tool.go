@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -102,7 +103,7 @@ func write(c *cli.Context) error {
 // report that there are no data for any more.
 func figures(r *report.Run, dir string) error {
 	if len(r.Figures) > 0 {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return err
 		}
 	}
@@ -166,7 +167,7 @@ func read(c *cli.Context) (r *report.Run, dir string, err error) {
 // replace writes a file under another name and renames it, so that no reader
 // finds half a report.
 func replace(name string, render func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
+	f, err := os.OpenFile(fmt.Sprintf("%s.%d", name, os.Getpid()), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
 		return err
 	}
@@ -175,7 +176,7 @@ func replace(name string, render func(io.Writer) error) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	if err := errors.Join(render(f), f.Chmod(0o644), f.Close()); err != nil {
+	if err := errors.Join(render(f), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), name)

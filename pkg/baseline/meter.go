@@ -110,8 +110,8 @@ func NewMeter(o Options) (*Meter, error) {
 	default:
 		return nil, fmt.Errorf("no state %q (%s, %s or %s)", o.State, NoContext, Context, Resident)
 	}
-	if !(o.Material >= 0 && o.ExpectW >= 0 && o.LeastNEff >= 0) {
-		return nil, errors.New("limits must not be negative")
+	if !(o.Material >= 0 && o.ExpectW >= 0 && o.LeastNEff >= 0) || math.IsNaN(o.UtilP95) || math.IsNaN(o.OutlierFraction) {
+		return nil, errors.New("limits must be numbers, and not negative")
 	}
 	if o.Settle < 0 || o.MinDuration < 0 || o.Gap <= 0 {
 		return nil, errors.New("settle and minimum duration must not be negative, the gap must be positive")

@@ -5,6 +5,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -110,7 +111,23 @@ func Run(t *Tool, p Process) int {
 	stop := s.watch(cancel)
 	defer stop()
 	app := s.app(ctx)
-	return s.finish(app.Run(append([]string{t.Name}, t.joined(p.Args)...)))
+	help := &kept{Writer: p.Stdout}
+	app.Writer = help
+	err := app.Run(append([]string{t.Name}, t.joined(p.Args)...))
+	return s.finish(cmp.Or(err, help.err))
+}
+
+// kept is a writer of which the first failure is kept: nobody looks whether help
+// could be printed.
+type kept struct {
+	io.Writer
+	err error
+}
+
+func (k *kept) Write(p []byte) (int, error) {
+	n, err := k.Writer.Write(p)
+	k.err = cmp.Or(k.err, err)
+	return n, err
 }
 
 // joined is the arguments with those of a command's name of two words as one.
@@ -139,6 +156,10 @@ func Action(do func(*Context) error) ucli.ActionFunc {
 			Context: u, Ctx: u.Context, Tool: s.tool.Name,
 			Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, Getenv: p.Getenv,
 			session: s,
+		}
+		if c.Bool("version") {
+			_, err := io.WriteString(c.Stdout, versionLine(c.Tool))
+			return err
 		}
 		if err := s.settle(c); err != nil {
 			return err
@@ -200,5 +221,6 @@ func commonFlags() []ucli.Flag {
 		&ucli.StringFlag{Name: "config", Usage: "take settings from the YAML `FILE`; flags and environment come before it"},
 		&ucli.BoolFlag{Name: "progress", Usage: "say how far it is on standard error even where that is no terminal"},
 		&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing but errors"},
+		&ucli.BoolFlag{Name: "version", Hidden: true}, // help shows it last
 	}
 }

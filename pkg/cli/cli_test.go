@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -178,6 +179,9 @@ func TestWhereAValueComesFrom(t *testing.T) {
 		"poller:\n  target_period_ms:\n    a: 1\n": ":3: poller.target_period_ms: want a value",
 		"poller:\n\ttarget_period_ms: 5\n":         "physics.yaml: ",
 		"poller:\n  target_period_ms: 5 parsecs\n": "no duration",
+		"poller:\n  target_period_ms: 5-0\n":       ":2: poller.target_period_ms: \"5-0\" is no duration",
+		"poller:\n  target_period_ms: 1e300\n":     "is no duration",
+		"poller:\n  a: 1\n  a: 2\n":                "already defined",
 		"own:\n  preiod_s: 5\n":                    ":2: own.preiod_s is no setting of nvtest",
 		"own: 5\n":                                 ":1: own: want keys",
 	} {
@@ -191,6 +195,9 @@ func TestWhereAValueComesFrom(t *testing.T) {
 	for text, want := range map[string]string{
 		"own:\n  period_s: 2\npoller:\n  target_period_ms: 20\n": "2s fast",
 		"own:\npoller:\n  target_period_ms: 20\n  other: 1\n":    "20ms fast",
+		"a: &a\n  target_period_ms: 20\npoller: *a\n":            "20ms fast",
+		"a: &a\n  target_period_ms: 20\npoller: {<<: *a}\n":      "20ms fast",
+		"a: &a {period_s: 3}\nown: {<<: [*a]}\n":                 "3s fast",
 	} {
 		if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -294,11 +301,18 @@ func TestOutputFiles(t *testing.T) {
 	if _, err := os.Stat(name); err == nil {
 		t.Error("an aborted output has its name")
 	}
+	cut, _ := os.ReadFile(name + Partial)
 	if got := run(t, write(nil), nil, "-o", name); got.code != 0 || got.stderr != "" {
 		t.Errorf("written: %+v", got)
 	}
-	if _, err := os.Stat(name + Partial); err == nil {
-		t.Error("a complete output still has its temporary name")
+	if b, err := os.ReadFile(name + Partial); err != nil || !bytes.Equal(b, cut) {
+		t.Errorf("what a run was cut short in is %q now, %v", b, err)
+	}
+	if err := os.Remove(name + Partial); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(name + ".*"); len(left) > 0 {
+		t.Errorf("a complete output still has temporary names: %v", left)
 	}
 	for _, suffix := range []string{".ndjson", ".ndjson.zst", ".csv", ".arrow", ".csv.zst"} {
 		name := filepath.Join(dir, "x"+suffix)
@@ -397,6 +411,128 @@ func TestOutputIsNoFile(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*"+Partial)); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestOutputNames writes under names that others have something to do with.
+func TestOutputNames(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "t.ndjson")
+	begin := func(c *Context) (*Output, error) {
+		out, err := c.Create()
+		if err != nil {
+			return nil, err
+		}
+		return out, errors.Join(out.Write(c.NewHeader()), out.Flush())
+	}
+	write := func(c *Context) error {
+		out, err := begin(c)
+		if err != nil {
+			return err
+		}
+		return errors.Join(out.Write(&record.End{}), out.Close())
+	}
+
+	// Two at once: each is whole, and the last to end has the name.
+	var inner outcome
+	if got := run(t, func(c *Context) error {
+		out, err := begin(c)
+		if err != nil {
+			return err
+		}
+		inner = run(t, write, nil, "-o", name, "--mode", "inner")
+		return errors.Join(out.Write(&record.End{}), out.Close())
+	}, nil, "-o", name, "--mode", "outer"); got.code != 0 || inner.code != 0 {
+		t.Errorf("two at once: %+v, %+v", got, inner)
+	}
+	if b, err := os.ReadFile(name); err != nil || bytes.Count(b, []byte("\n")) != 2 || !bytes.Contains(b, []byte("outer")) {
+		t.Errorf("two at once: %q, %v", b, err)
+	}
+
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("behind", link); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, write, nil, "-o", link); got.code != 0 {
+		t.Errorf("through a link to nothing yet: %+v", got)
+	}
+	if at, err := os.Readlink(link); err != nil || at != "behind" {
+		t.Errorf("the link is %q, %v", at, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "behind")); err != nil {
+		t.Error(err)
+	}
+
+	for name, want := range map[string]string{dir: "is a directory", name + ".gz": "gzip is read and not written"} {
+		if got := run(t, write, nil, "-o", name); got.code != ExitUsage || !strings.Contains(got.stderr, want) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	for _, bad := range []string{dir, filepath.Join(dir, "no", "file")} {
+		if got := run(t, func(c *Context) error { return c.Writable(bad) }, nil); got.code == 0 {
+			t.Errorf("%s can be written", bad)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*"+Partial)); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	if got := run(t, write, nil, "-o", fmt.Sprintf("/dev/fd/%d", w.Fd())); got.code != 128+int(syscall.SIGPIPE) || got.stderr != "" {
+		t.Errorf("the reader is gone: %+v", got)
+	}
+}
+
+// broken is a full disk.
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestHelpThatCannotBePrinted(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"sub", "--help"}, {"--version"}, {"sub", "--version"}} {
+		var errs bytes.Buffer
+		tool := &Tool{Name: "nvtest", Usage: "test", Flags: OutputFlags(), Action: func(*Context) error { return nil },
+			Commands: []*ucli.Command{{Name: "sub", Flags: OutputFlags(), Action: Action(func(*Context) error { return nil })}}}
+		code := Run(tool, Process{Args: args, Stdout: broken{}, Stderr: &errs})
+		if code != ExitFailed || !strings.Contains(errs.String(), "no space left") {
+			t.Errorf("%v: exit %d, %q", args, code, errs.String())
+		}
+	}
+	if got := run(t, nil, nil, "sub", "--mode", "odd", "--version"); got.code != 0 || !strings.HasPrefix(got.stdout, "nvtest ") {
+		t.Errorf("version of a command: %+v", got)
+	}
+}
+
+func TestFileFromStandardInput(t *testing.T) {
+	read := func(c *Context) error {
+		f, err := c.OpenFile("-")
+		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(c.Stdout, f); err != nil {
+			return err
+		}
+		_, err = c.OpenFile("-")
+		return err
+	}
+	if got := runOn(t, read, nil, "words"); got.stdout != "words" || got.code != ExitUsage || !strings.Contains(got.stderr, "only once") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// In the manual, a command in a description keeps its lines, and so do the meanings
+// of an exit status.
+func TestManual(t *testing.T) {
+	page := manPage(&Tool{Name: "nvtest", Usage: "test", Long: "Do this:\n\n  one --long\n  two\n\nDone.", Status: "3 a\n4 b"})
+	for _, want := range []string{".EX\none --long\ntwo\n.EE", "\\fB3\\fP\na", "\\fB4\\fP\nb"} {
+		if !strings.Contains(strings.ReplaceAll(page, `\-`, "-"), want) {
+			t.Errorf("no %q in\n%s", want, page)
+		}
 	}
 }
 

@@ -3,7 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +26,10 @@ func (s *session) configure(c *Context, name string, flags []ucli.Flag) error {
 	}
 	if len(doc.Content) == 0 {
 		return nil
+	}
+	var all any // a key that stands twice shows when the nodes are made values
+	if err := doc.Decode(&all); err != nil {
+		return WithHint(Errorf(ExitUsage, "%s: %s", name, strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")), "say each setting once")
 	}
 	if err := s.unknownKeys(name, doc.Content[0]); err != nil {
 		return err
@@ -83,7 +89,7 @@ func (s *session) unknownKeys(name string, doc *yaml.Node) error {
 		}
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if path := s.tool.ConfigSection + "." + n.Content[i].Value; !known[path] {
+		if path := s.tool.ConfigSection + "." + n.Content[i].Value; !known[path] && n.Content[i].Tag != merge {
 			return WithHint(Errorf(ExitUsage, "%s:%d: %s is no setting of %s", name, n.Content[i].Line, path, s.tool.Name),
 				"its keys are the options' names with _ for - and the unit of a time at the end")
 		}
@@ -91,8 +97,11 @@ func (s *session) unknownKeys(name string, doc *yaml.Node) error {
 	return nil
 }
 
-// lookup follows a path of keys.
+// lookup follows a path of keys, also to where an alias or a merge (<<) points.
 func lookup(n *yaml.Node, path []string) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
 	if len(path) == 0 {
 		return n
 	}
@@ -104,8 +113,25 @@ func lookup(n *yaml.Node, path []string) *yaml.Node {
 			return lookup(n.Content[i+1], path[1:])
 		}
 	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag != merge {
+			continue
+		}
+		from := []*yaml.Node{n.Content[i+1]}
+		if from[0].Kind == yaml.SequenceNode {
+			from = from[0].Content
+		}
+		for _, m := range from {
+			if found := lookup(m, path); found != nil {
+				return found
+			}
+		}
+	}
 	return nil
 }
+
+// merge is the tag of the key <<, of which the value's keys are the mapping's too.
+const merge = "!!merge"
 
 // scalar is a value as it would stand on the command line; a list of values
 // is joined with commas.
@@ -131,9 +157,9 @@ func scalar(n *yaml.Node) (string, error) {
 func duration(path, text string) (string, error) {
 	for end, unit := range map[string]time.Duration{"_ms": time.Millisecond, "_s": time.Second, "_min": time.Minute} {
 		if strings.HasSuffix(path, end) {
-			var n float64
-			if _, err := fmt.Sscanf(text, "%g", &n); err == nil && strings.TrimLeft(text, "0123456789.eE+-") == "" {
-				return time.Duration(n * float64(unit)).String(), nil
+			n, err := strconv.ParseFloat(text, 64)
+			if ns := n * float64(unit); err == nil && math.Abs(ns) < math.MaxInt64 {
+				return time.Duration(ns).String(), nil
 			}
 		}
 	}

@@ -183,7 +183,7 @@ func manPage(t *Tool) string {
 	v, _ := build()
 	fmt.Fprintf(&b, "%% %s 1 \"\" \"joulepipe %s\" \"joulepipe\"\n\n", t.Name, v)
 	fmt.Fprintf(&b, "# NAME\n\n%s - %s\n\n# SYNOPSIS\n\n**%s** %s\n\n", p.name, p.usage, p.name, escape(p.synopsis))
-	fmt.Fprintf(&b, "# DESCRIPTION\n\n%s\n\n# OPTIONS\n\n", escape(p.long))
+	fmt.Fprintf(&b, "# DESCRIPTION\n\n%s\n\n# OPTIONS\n\n", prose(p.long))
 	optionList := func(list []option) {
 		for _, o := range list {
 			fmt.Fprintf(&b, "**%s**\n: %s\n\n", o.head(), escape(o.text()))
@@ -193,7 +193,7 @@ func manPage(t *Tool) string {
 	for _, c := range t.Commands {
 		if !c.Hidden {
 			q := pageOf(t, c)
-			fmt.Fprintf(&b, "# COMMAND %s\n\n%s %s\n\n%s\n\n%s\n\n", strings.ToUpper(c.Name), q.name, escape(q.synopsis), escape(q.usage), escape(q.long))
+			fmt.Fprintf(&b, "# COMMAND %s\n\n%s %s\n\n%s\n\n%s\n\n", strings.ToUpper(c.Name), q.name, escape(q.synopsis), escape(q.usage), prose(q.long))
 			optionList(q.options)
 		}
 	}
@@ -201,8 +201,10 @@ func manPage(t *Tool) string {
 	for _, s := range statuses {
 		fmt.Fprintf(&b, "**%d**\n: %s\n\n", s.code, s.text)
 	}
-	if p.status != "" {
-		b.WriteString(escape(p.status) + "\n\n")
+	for _, line := range strings.Split(p.status, "\n") {
+		if code, text, ok := strings.Cut(line, " "); ok {
+			fmt.Fprintf(&b, "**%s**\n: %s\n\n", code, escape(text))
+		}
 	}
 	fmt.Fprintf(&b, "# ENVIRONMENT\n\nEvery option can be set by a variable: %s for **--%s**.\n\n", envName(t.Name, p.options[0].names[0]), p.options[0].names[0])
 	if p.examples != "" {
@@ -217,6 +219,19 @@ func manPage(t *Tool) string {
 	}
 	b.WriteString(strings.Join(others, ", ") + "\n")
 	return string(md2man.Render([]byte(b.String())))
+}
+
+// prose is text of which indented paragraphs are commands: they keep their lines.
+func prose(text string) string {
+	parts := strings.Split(text, "\n\n")
+	for i, part := range parts {
+		if strings.HasPrefix(part, "  ") {
+			parts[i] = "```\n" + strings.TrimPrefix(strings.ReplaceAll(part, "\n  ", "\n"), "  ") + "\n```"
+		} else {
+			parts[i] = escape(part)
+		}
+	}
+	return strings.Join(parts, "\n\n")
 }
 
 // escape keeps Markdown from reading markup into plain text.

@@ -33,19 +33,13 @@ func (c *Context) Open(names ...string) (*Input, error) {
 	var readers []stream.Reader
 	for _, name := range names {
 		if name == "-" {
-			if c.piped {
-				return nil, c.Usagef("standard input can be read only once")
+			if err := c.take(); err != nil {
+				return nil, errors.Join(err, in.Close())
 			}
-			if terminal(c.Stdin) {
-				return nil, c.Usagef("standard input is a terminal: pipe something into it or name a file")
-			}
-			c.mu.Lock()
-			c.piped = true
-			c.mu.Unlock()
 			readers = append(readers, stream.NewReader(c.Stdin, "-"))
 			continue
 		}
-		f, err := c.OpenFile(name)
+		f, err := c.open(name)
 		if err != nil {
 			return nil, errors.Join(err, in.Close())
 		}
@@ -71,8 +65,30 @@ func (c *Context) OpenTrace() (*Input, error) {
 	return c.Open(names...)
 }
 
-// OpenFile opens a file that is no stream of records, for reading.
-func (c *Context) OpenFile(name string) (*os.File, error) {
+// take takes standard input for one reader.
+func (c *Context) take() error {
+	if c.piped {
+		return c.Usagef("standard input can be read only once")
+	}
+	if terminal(c.Stdin) {
+		return c.Usagef("standard input is a terminal: pipe something into it or name a file")
+	}
+	c.mu.Lock()
+	c.piped = true
+	c.mu.Unlock()
+	return nil
+}
+
+// OpenFile opens a file that is no stream of records, - being standard input,
+// for reading.
+func (c *Context) OpenFile(name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(c.Stdin), c.take()
+	}
+	return c.open(name)
+}
+
+func (c *Context) open(name string) (*os.File, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

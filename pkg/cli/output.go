@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"joulepipe/pkg/stream"
 
@@ -34,11 +36,19 @@ const Partial = ".partial"
 // file is an output file under its temporary name, made at the first write. What is
 // no regular file, as /dev/null or a named pipe, is written to as it is.
 type file struct {
+	s        *session
 	name     string
 	append   bool // to what the name has already
 	straight bool // under its own name
 	f        *os.File
 }
+
+// closedError is that the reader of a named pipe or a descriptor is gone. It ends
+// the tool without a word, as the signal does that a write to standard output
+// brings.
+type closedError struct{ error }
+
+func (e *closedError) Unwrap() error { return e.error }
 
 func (f *file) Write(p []byte) (int, error) {
 	if f.f == nil {
@@ -46,7 +56,11 @@ func (f *file) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return f.f.Write(p)
+	n, err := f.f.Write(p)
+	if f.straight && errors.Is(err, syscall.EPIPE) {
+		err = &closedError{err}
+	}
+	return n, err
 }
 
 func (f *file) open() (err error) {
@@ -54,15 +68,40 @@ func (f *file) open() (err error) {
 		f.f, err = os.OpenFile(f.name, os.O_WRONLY|os.O_APPEND, 0)
 		return err
 	}
-	if target, err := filepath.EvalSymlinks(f.name); err == nil {
-		f.name = target // the link stays one
+	f.name = target(f.name)
+	if f.f, err = temporary(f.name); err == nil {
+		f.s.begun(f.f.Name())
 	}
-	partial := f.name + Partial
-	if f.append { // as others may, at the same time
-		partial = fmt.Sprintf("%s.%d%s", f.name, os.Getpid(), Partial)
-	}
-	f.f, err = os.Create(partial)
 	return err
+}
+
+// target is the file that a link names, also one that is not there yet: the link
+// stays one. Any other name is its own.
+func target(name string) string {
+	for range 40 { // as many as Linux follows
+		link, err := os.Readlink(name)
+		if err != nil {
+			break
+		}
+		if dir, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil && !filepath.IsAbs(link) {
+			link = filepath.Join(dir, link)
+		}
+		name = link
+	}
+	return name
+}
+
+// temporary makes the file that is to have the name when it is complete. It takes
+// no other's place: that may be of a run that was cut short, or of one that goes on.
+func temporary(name string) (f *os.File, err error) {
+	partial := name + Partial
+	for n := 1; n <= 10000; n++ {
+		if f, err = os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+		partial = fmt.Sprintf("%s.%d%s", name, n, Partial)
+	}
+	return f, err
 }
 
 // special says whether a file is none that another could take the place of: a
@@ -86,6 +125,7 @@ func (f *file) commit() error {
 	if err := f.f.Close(); err != nil || f.straight {
 		return err
 	}
+	defer f.s.complete(f.f.Name())
 	if !f.append {
 		return os.Rename(f.f.Name(), f.name)
 	}
@@ -166,20 +206,64 @@ func (c *Context) create(name string, format stream.Format, compression stream.C
 			return nil, c.Usagef("binary output to a terminal: redirect it, or say -o -")
 		}
 	} else {
-		if err := c.notAnInput(name); err != nil {
+		if err := c.Writable(name); err != nil {
 			return nil, err
+		}
+		if strings.HasSuffix(name, ".gz") && !c.IsSet("compress") {
+			return nil, c.Usagef("%s: gzip is read and not written; .zst is", name)
 		}
 		if appending && !special(name) {
 			if err := c.appendable(name, format, compression); err != nil {
 				return nil, err
 			}
 		}
-		out.file = &file{name: name, append: appending}
+		out.file = &file{s: c.session, name: name, append: appending}
 		to = out.file
 	}
 	var err error
 	out.Writer, err = stream.NewWriter(to, format, compression)
 	return out, err
+}
+
+// OnStdout says whether --output is standard output, by whatever name.
+func (c *Context) OnStdout() bool {
+	name := c.String("output")
+	if name == "-" || name == "" {
+		return true
+	}
+	stdout, ok := c.Stdout.(*os.File)
+	if !ok {
+		return false
+	}
+	at, err := os.Stat(name)
+	if err != nil {
+		return false
+	}
+	to, err := stdout.Stat()
+	// Two that write to one device, as /dev/null, need not know of each other.
+	return err == nil && os.SameFile(at, to) && (terminal(stdout) || to.Mode()&fs.ModeCharDevice == 0)
+}
+
+// OnFile says whether --output is a file, that is read when it is complete.
+func (c *Context) OnFile() bool { return !c.OnStdout() && !special(c.String("output")) }
+
+// Writable refuses a name that nothing can be written under, while there is
+// nothing to write yet: what was measured would be lost.
+func (c *Context) Writable(name string) error {
+	if name == "-" || name == "" || special(name) {
+		return nil
+	}
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return c.Usagef("%s is a directory: name a file in it", name)
+	}
+	if err := c.notAnInput(name); err != nil {
+		return err
+	}
+	f, err := temporary(target(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // notAnInput refuses to write over what is being read.
@@ -248,7 +332,7 @@ func (c *Context) WriteFile(name string, write func(io.Writer) error) error {
 	if err := c.notAnInput(name); err != nil {
 		return err
 	}
-	f := &file{name: name}
+	f := &file{s: c.session, name: name}
 	if err := write(f); err != nil {
 		return f.leave(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"joulepipe/pkg/gpu"
 	"joulepipe/pkg/record"
@@ -33,6 +34,7 @@ type session struct {
 	piped    bool // standard input is being read
 	lingers  bool // see Linger
 	inputs   []fs.FileInfo
+	partial  []string // names of files that are not complete
 }
 
 func newSession(t *Tool, p *Process) *session {
@@ -58,7 +60,7 @@ func (s *session) watch(cancel func()) (stop func()) {
 			s.mu.Unlock()
 			cancel()
 			if n > 0 || !wait {
-				s.say("interrupted")
+				s.say("interrupted" + s.written())
 				s.process.Exit(ExitInterrupted)
 			}
 			if !s.tool.Source && terminal(s.process.Stderr) {
@@ -67,6 +69,30 @@ func (s *session) watch(cancel func()) (stop func()) {
 		}
 	}()
 	return func() { close(done) }
+}
+
+// begun notes a file that is not complete.
+func (s *session) begun(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.partial = append(s.partial, name)
+}
+
+// complete notes that it is, or is no more.
+func (s *session) complete(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.partial = slices.DeleteFunc(s.partial, func(p string) bool { return p == name })
+}
+
+// written says where there is what was written and is not complete.
+func (s *session) written() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.partial) == 0 {
+		return ""
+	}
+	return "; what was written is in " + strings.Join(s.partial, ", ")
 }
 
 // settle gives every flag that was not set on the command line its value from
@@ -95,7 +121,7 @@ func (s *session) settle(c *Context) error {
 		}
 		if v := s.process.Getenv(envName(s.tool.Name, name)); v != "" {
 			if err := c.Set(name, v); err != nil {
-				return s.usageError(c.Command, fmt.Errorf("%s: %w", envName(s.tool.Name, name), err))
+				return s.usageError(c.Command, fmt.Errorf("%s=%s: %w", envName(s.tool.Name, name), v, err))
 			}
 		}
 	}
@@ -241,6 +267,9 @@ func (s *session) finish(err error) int {
 			return ExitDoubt
 		}
 		return ExitOK
+	}
+	if _, closed := errors.AsType[*closedError](err); closed {
+		return 128 + int(syscall.SIGPIPE)
 	}
 	if text := err.Error(); text != "" {
 		s.say(strings.TrimPrefix(text, s.tool.Name+": "))

@@ -212,7 +212,10 @@ func (a *Attributor) take(e *record.Event) error {
 	switch {
 	case len(e.GPUs) > 0:
 		for _, g := range e.GPUs {
-			p.boards = append(p.boards, a.board(g))
+			// One that is named twice has its energy once.
+			if b := a.board(g); b == nil || !slices.Contains(p.boards, b) {
+				p.boards = append(p.boards, b)
+			}
 		}
 	case len(a.gpus) == 1:
 		p.boards = append(p.boards, a.only)

@@ -105,6 +105,15 @@ func TestRequestsShareThePower(t *testing.T) {
 			t.Errorf("%s: shared with %v, %v, %v others, want 1, 1 and none told", split, a.SharedWith, b.SharedWith, w.SharedWith)
 		}
 	}
+	// What all readings come to is no evidence against the part of one.
+	got, _ := run(t, Options{Sensors: board20()}, worked(1, power, 5000*ms, 1, nil), []record.Record{
+		request("a", 1000*ms, 3000*ms, 100), request("b", 1000*ms, 3000*ms, 900),
+	})
+	for _, id := range []string{"a", "b"} {
+		if e := got[id].Energy; strings.Contains(strings.Join(e.Reasons, ";"), "the readings as they are") {
+			t.Errorf("%s: %v", id, e.Reasons)
+		}
+	}
 	if _, err := New(Options{Split: "fairly"}, nil); err == nil {
 		t.Error("an unknown split is taken")
 	}
@@ -278,5 +287,20 @@ func TestGPUsAddUp(t *testing.T) {
 	}
 	if all := a.Agreements(); len(all) != 2 || all[0].Verdict != Agree || all[1].Verdict != Unknown {
 		t.Errorf("agreements %+v, want one that agrees and one that has no counter", all)
+	}
+}
+
+// A GPU that an event names twice has its energy once.
+func TestGPUNamedTwice(t *testing.T) {
+	power := &sensor.Curve{}
+	power.Until(0, 200)
+	power.Until(5000*ms, 200)
+	e := event("e", 1000*ms, 3000*ms)
+	e.GPUs = []int{0, 0}
+	for _, method := range []string{Auto, Driver} {
+		got, _ := run(t, Options{Method: method, Sensors: board20()}, worked(1, power, 5000*ms, 1, nil), []record.Record{e})
+		if j := got["e"].Energy.Joules.V; math.Abs(j-400) > 4 {
+			t.Errorf("%s: %v J, want 400", method, j)
+		}
 	}
 }

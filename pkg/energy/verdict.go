@@ -345,7 +345,8 @@ func (a *Attributor) agree(e *record.Energy, p *pending, m estimated, noBetter f
 	}
 	e.IntegratedJ, e.IntegratedCI95J = some(power), some(z95*math.Sqrt(powerVar))
 	e.CounterJ, e.CounterCI95J = some(counter), some(z95*math.Sqrt(counterVar))
-	if off := math.Abs(power - m.joules); off > 3*math.Sqrt(powerVar+m.variance+m.shared) && off > 0.03*m.joules {
+	// Of requests that share the power, readings are of all, the model's joules of one.
+	if off := math.Abs(power - m.joules); m.with == 0 && off > 3*math.Sqrt(powerVar+m.variance+m.shared) && off > 0.03*m.joules {
 		noBetter(Estimate, "the model of the sensors says %.4g J and the readings as they are %.4g J, further apart than their intervals allow: power may have stepped inside the event", m.joules, power)
 	}
 	if len(p.boards) == 1 {

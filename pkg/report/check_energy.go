@@ -250,7 +250,7 @@ func (r *Run) eventChannel(c *Check) {
 			return
 		}
 		own, ok := j.CounterJ.Get()
-		if !ok || own <= 0 || e.EndNS-e.StartNS < r.Limits.CompareMin.Nanoseconds() {
+		if !ok || own <= 0 || j.SharedWith.OK || e.EndNS-e.StartNS < r.Limits.CompareMin.Nanoseconds() {
 			return
 		}
 		models++

@@ -25,8 +25,8 @@ func (r *Run) energyIntegration(c *Check) {
 		for number++; &r.Events[number] != e; number++ {
 		}
 		raw, ok := j.Joules.Get()
-		if !ok || e.Duration() < r.Limits.CompareMin.Seconds() {
-			return
+		if !ok || e.Duration() < r.Limits.CompareMin.Seconds() || j.SharedWith.OK {
+			return // what readings come to is of all requests that shared the power
 		}
 		again, slack := j.IntegratedJ, 0.0
 		if modelled(j) {

@@ -198,6 +198,11 @@ var flips = []flip{
 		j := f.First("square_high").Energy
 		j.CI95J, j.IntegratedJ, j.IntegratedCI95J = record.Some(10.0), record.Some(j.Joules.V-20), record.Some(10.0)
 	}, "energy-integration", Pass},
+	{"a request's part of the joules", func(f *reporttest.Fixture) {
+		j := f.First("square_high").Energy
+		j.SharedWith = record.Some(int64(1))
+		j.Joules.V /= 2
+	}, "energy-integration", Pass},
 	{"a process's part of the joules", processPart, "energy-integration", Pass},
 	{"a process's part of them above idle", processPart, "baseline-subtraction", Pass},
 	{"not a process's part of the joules", func(f *reporttest.Fixture) {
