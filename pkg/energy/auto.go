@@ -80,7 +80,7 @@ type share struct {
 const (
 	settled  = int64(500e6) // ns after an event by which a board rests
 	maxEdges = 24           // of a patch
-	maxHeld  = 4096         // edges, of a batch
+	maxHeld  = 1024         // edges, of a batch
 )
 
 func newReconstruction(gpu int, sensors *sensor.Sensors) *reconstruction {

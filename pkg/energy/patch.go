@@ -482,7 +482,7 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 		}
 		s.z = resize(s.z, n)
 		copy(s.z, s.x)
-		s.a.Solve(s.x, 1)
+		s.a.Solve(s.x)
 		for i, v := range s.z {
 			misfit -= v * s.x[i]
 		}
@@ -567,7 +567,7 @@ func (s *solver) total(p *patch, w noise) (off, v float64, ok bool) {
 		v += r.window * r.window * (w.sd[counter]*w.sd[counter] + r.tick/2)
 	}
 	copy(s.u, s.sum)
-	s.a.Solve(s.u, 1)
+	s.a.Solve(s.u)
 	for j, h := range s.sum {
 		off -= h * s.x[j]
 		v += h * s.u[j]
@@ -605,7 +605,7 @@ func (s *solver) settle(p *patch) {
 	}
 	for g := range k {
 		zg := z[g*n : (g+1)*n]
-		s.a.Solve(zg, 1)
+		s.a.Solve(zg)
 		if s.sumVar == 0 {
 			continue
 		}
@@ -735,7 +735,7 @@ func (s *solver) miss(p *patch, channel int8) {
 		}
 		clear(u)
 		copy(u[r.first:], r.weights)
-		s.a.Solve(u, 1)
+		s.a.Solve(u)
 		left := 1 / s.weights[i]
 		for j, h := range r.weights {
 			left -= h * u[r.first+j]
@@ -812,7 +812,7 @@ func (s *solver) lateness(p *patch, channel int8) (slope, curvature float64) {
 		curvature += s.weights[i] * r.steep * r.steep
 	}
 	s.w = append(s.w[:0], u...)
-	s.a.Solve(u, 1)
+	s.a.Solve(u)
 	for i, v := range s.w {
 		curvature -= v * u[i]
 	}
