@@ -20,6 +20,9 @@ var shapesOf = map[string]shapes{
 	record.ChannelAverage: {[]float64{1}, []float64{0.025, 0.1, 0.25, 0.5, 2}},
 }
 
+// quick are time constants from which one is looked for, beside the usual one, s.
+var quick = []float64{0.002, 0.007}
+
 // slowly are time constants of sensors that follow a step as a capacitor does,
 // as boards before 2014 have, s.
 var slowly = []float64{0.1, 0.2, 0.4, 0.8}
@@ -60,65 +63,166 @@ func (r *solution) recognise(from []*patch) {
 		if len(some) < fewSteps {
 			continue
 		}
-		as, least, window := math.Inf(1), math.Inf(1), t.response.window
 		blind := math.Inf(1)
 		for _, p := range some {
 			blind = min(blind, p.blind[c])
 		}
+		delay := t.response.delay(t.response.window)
 		// Of readings that are polled as seldom as they are made, when they were is
 		// not known better than their shape.
-		fits := func(w, tau, lag float64) float64 {
-			l := shape(some, c, w, tau, lag)
-			for k := 1.0; blind > leastBlind && k <= 4; k++ {
-				by := k / 2 * blind
-				l = min(l, shape(some, c, w, tau, lag-by), shape(some, c, w, tau, lag+by))
+		fits := func(w, tau, delay float64) trial {
+			best := trial{window: w, tau: tau, delay: delay, fits: math.Inf(1)}
+			for k := -4.0; k <= 4; k++ {
+				if k != 0 && blind <= leastBlind {
+					continue
+				}
+				at := delay + k/2*blind
+				if l := shape(some, t, c, w, tau, at-tau-w/2); l < best.fits {
+					best.delay, best.fits = at, l
+				}
 			}
-			return l
+			return best
 		}
 		var tried []trial
+		best := trial{fits: math.Inf(1)}
 		for _, w := range s.usual {
-			l := min(fits(w, t.response.tau, t.response.lag-(w-t.response.window)/2), fits(w, t.response.tau, t.response.lag))
-			as = min(as, l)
-			if l < least-plainly {
-				least, window = l, w
+			x := fits(w, t.response.tau, delay)
+			if t.name == Average {
+				x.fits = min(x.fits, fits(w, t.response.tau, t.response.lag+t.response.tau+w/2).fits)
+			} else {
+				for _, tau := range quick {
+					if y := fits(w, tau, delay); y.fits < x.fits {
+						x = y
+					}
+				}
+				x = follow(some, t, c, x, trial{tau: usualTau, delay: delay}, blind)
 			}
-			tried = append(tried, trial{w, l})
+			if x.fits < best.fits {
+				best = x
+			}
+			tried = append(tried, x)
 		}
 		other := math.Inf(1)
 		for _, w := range s.other {
-			other = min(other, fits(w, t.response.tau, t.response.lag))
+			other = min(other, fits(w, t.response.tau, t.response.lag+t.response.tau+w/2).fits)
 		}
 		for _, tau := range slowly {
-			other = min(other, fits(instantS, tau, t.response.lag))
+			other = min(other, fits(instantS, tau, t.response.lag+tau+instantS/2).fits)
 		}
-		if other < as-strange-strangeReading*float64(readings) {
+		if other < best.fits-strange-strangeReading*float64(readings) {
 			t.alien = fmt.Sprintf("the %s readings do not follow the power as those of other boards do: run the instrument response test (nvbaseline response) and give what it finds with --sensor", t.name)
-		} else if t.name == Instant { // of which no two kinds of board have the same
-			r.take(c, window)
-			t.instead = another(tried, window, least)
+		} else if t.name != Average { // of which all have the same
+			t.instead = another(tried, best)
+			r.take(c, best)
 		}
 	}
 	r.disown()
 }
 
-// trial is how likely readings are if they are means over a window, -2 log.
-type trial struct{ window, fits float64 }
+// trial is how likely readings are if they are means over a window of power that is
+// followed with a time constant, so much later, -2 log.
+type trial struct {
+	window, tau, delay, fits float64
+	tauSE                    float64 // s, of the time constant
+	with                     float64 // s by which the delay is more for each second that the time constant is
+}
 
-// guess is another window that a channel's readings may be means over, and how
+// width is the variance of the kernel that a reading sees power through, s².
+func (x *trial) width() float64 { return response{chain: chain{tau: x.tau}, window: x.window}.width() }
+
+// guess is another way in which a channel's readings may follow the power, and how
 // likely that is.
-type guess struct{ window, odds float64 }
+type guess struct {
+	window, tau float64
+	later       float64 // s, its delay
+	odds        float64
+}
 
-// another is the likeliest but for the one that was taken.
-func another(tried []trial, window, fits float64) (g guess) {
+// another is what stands for all the ways in which a channel's readings may follow the power
+// but for the one that was taken: the one of them that matters most, as likely as makes
+// it come to as much as all of them. What they come to goes by the width of their kernels.
+func another(tried []trial, best trial) (g guess) {
 	// Readings near an edge err together, and tell less than so many that err each
 	// for itself.
 	const together = 8
-	for _, x := range tried {
-		if odds := 1 / (1 + math.Exp((x.fits-fits)/(2*together))); x.window != window && odds > g.odds {
-			g = guess{x.window, odds}
+	most, all := 0.0, 0.0
+	weigh := func(x trial, odds float64) {
+		apart := x.width() - best.width()
+		v := odds * apart * apart
+		all += v
+		if v > most {
+			most = v
+			g = guess{window: x.window, tau: x.tau, later: x.delay - best.delay, odds: odds}
 		}
 	}
+	for _, x := range tried {
+		if x.window != best.window {
+			weigh(x, 1/(1+math.Exp((x.fits-best.fits)/(2*together))))
+		}
+	}
+	if best.tauSE > leastSlow {
+		x := best
+		x.tau += best.tauSE
+		x.delay += best.with * best.tauSE
+		weigh(x, 1)
+	}
+	if most > 0 {
+		g.odds *= all / most
+	}
 	return g
+}
+
+// follow finds the time constant and the delay, near to those of x, with which a channel's
+// readings are likeliest. Beforehand they are thought to be the usual ones, to usualTauSE and
+// blind.
+func follow(some []*patch, t *track, c int, x, usual trial, blind float64) trial {
+	known := [2]float64{1 / (usualTauSE * usualTauSE), 1 / (blind * blind)}
+	fits := func(x trial) float64 {
+		off := [2]float64{x.tau - usual.tau, x.delay - usual.delay}
+		return shape(some, t, c, x.window, x.tau, x.delay-x.tau-x.window/2) + known[0]*off[0]*off[0] + known[1]*off[1]*off[1]
+	}
+	x.fits = fits(x)
+	tells := make([]tell, len(some))
+	for range 6 {
+		each(some, func(s *solver, p *patch, i int) {
+			tells[i] = tell{}
+			p.chains[c] = chain{x.tau, x.delay - x.tau - x.window/2 + t.later(p)}
+			for j := range p.rows {
+				p.rows[j].window = x.window
+			}
+			s.weigh(p)
+			if _, ok := s.solve(p, p.noise, true, false); ok {
+				tells[i] = s.slowness(p, int8(c))
+			}
+		})
+		sum := tell{slow: -known[0] * (x.tau - usual.tau), late: -known[1] * (x.delay - usual.delay), slows: known[0], lates: known[1]}
+		for _, y := range tells {
+			sum.slow, sum.late = sum.slow+y.slow, sum.late+y.late
+			sum.slows, sum.lates, sum.both = sum.slows+y.slows, sum.lates+y.lates, sum.both+y.both
+		}
+		det := sum.slows*sum.lates - sum.both*sum.both
+		if !(det > 0) {
+			break
+		}
+		x.tauSE, x.with = math.Sqrt(sum.lates/det), -sum.both/sum.lates
+		better := false
+		for range 4 { // steps, each shorter than the one before
+			slower := (sum.lates*sum.slow - sum.both*sum.late) / (sum.slows*sum.lates - sum.both*sum.both)
+			slower = max(leastTau, min(mostTau, x.tau+max(-0.004, min(0.004, slower)))) - x.tau
+			y := x
+			y.tau, y.delay = x.tau+slower, x.delay+max(-0.02, min(0.02, (sum.late-sum.both*slower)/sum.lates))
+			if y.fits = fits(y); y.fits < x.fits {
+				better = x.fits-y.fits > 0.3
+				x = y
+				break
+			}
+			sum.slows, sum.lates = 4*sum.slows, 4*sum.lates
+		}
+		if !better {
+			break
+		}
+	}
+	return x
 }
 
 // disown leaves readings that follow the power in some unknown way out of the
@@ -133,15 +237,15 @@ func (r *solution) disown() {
 	}
 }
 
-// take takes a channel's readings for means over a window from now on.
-func (r *solution) take(c int, window float64) {
+// take takes a channel's readings for what was found likeliest from now on.
+func (r *solution) take(c int, as trial) {
 	t := r.tracks[c]
-	if t.response.window == window {
-		return
-	}
-	t.response.window = window
+	delay := t.response.delay(t.response.window)
+	t.response.window = as.window
+	t.response.chain = chain{as.tau, delay - as.tau - as.window/2}
 	r.place()
 	each(r.held, func(s *solver, p *patch, _ int) {
+		p.refine(r.tracks)
 		if p.cells != nil {
 			s.lay(p)
 			r.begin(s, p, 0)
@@ -185,13 +289,13 @@ func (p *patch) ranges() float64 {
 // shape is -2 log of the likelihood of some patches, but for a constant, if a
 // channel's readings are means over a window of power that is followed with a
 // time constant, so much later.
-func shape(some []*patch, c int, window, tau, lag float64) (sum float64) {
+func shape(some []*patch, t *track, c int, window, tau, lag float64) (sum float64) {
 	parts := make([]float64, len(some))
 	each(some, func(s *solver, p *patch, i int) {
 		for j := range p.rows {
 			p.rows[j].window = window
 		}
-		p.chains[c].tau, p.chains[c].lag = tau, lag
+		p.chains[c] = chain{tau, lag + t.later(p)}
 		s.weigh(p)
 		parts[i] = math.Inf(1)
 		if l, ok := s.solve(p, p.noise, true, true); ok {

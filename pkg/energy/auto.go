@@ -478,14 +478,13 @@ func (r *reconstruction) build() {
 	}
 	slices.Sort(cuts)
 	cuts = slices.Compact(cuts)
-	p.cuts, p.from, p.until, p.lo, p.hi, p.fine = cuts, from, until, lo, hi, step/2
-	// Of a reading that sees a part of a cell, the rest of the cell is another thing.
+	p.cuts, p.from, p.until, p.lo, p.hi, p.coarse = cuts, from, until, lo, hi, step/2
 	for _, t := range use {
 		if t.response.partial() {
-			p.partly = true
-			p.fine = min(p.fine, max(t.reach(), t.response.update/8)*1e9)
+			p.partly[slices.Index(r.tracks, t)] = true
 		}
 	}
+	p.refine(r.tracks)
 	begin := p.sec(lo)
 
 	readings := 0

@@ -13,13 +13,14 @@ import (
 // patches the readings stand for themselves.
 type patch struct {
 	originNS    int64
-	lo, hi      int64    // ns: power is solved for from then until then
-	from, until int64    // ns: and counted from then until then
-	fine        float64  // ns, of cells where they are the finest
-	partly      bool     // a channel sees a part of the time
-	cuts        []int64  // ns: edges, those of the neighbours too
-	edges       []edge   // its own, in the order of time
-	going       []*share // events that go on at its beginning
+	lo, hi      int64          // ns: power is solved for from then until then
+	from, until int64          // ns: and counted from then until then
+	fine        float64        // ns, of cells where they are the finest
+	coarse      float64        // ns: the same, were no channel to see a part of the time
+	partly      [channels]bool // which do
+	cuts        []int64        // ns: edges, those of the neighbours too
+	edges       []edge         // its own, in the order of time
+	going       []*share       // events that go on at its beginning
 
 	readings []reading
 	chains   [channels]chain
@@ -125,7 +126,7 @@ const (
 	paramLate = iota
 	paramEarly
 	paramGain
-	paramWindow // s, by which its window is wider about its middle; or by the other window that it may have
+	paramWindow // s, by which its window is wider about its middle; or by the other way in which it may follow power
 	perChannel
 )
 
@@ -261,6 +262,17 @@ func (p *patch) unsure(c int) float64 {
 // sec is a time in s after the patch's origin.
 func (p *patch) sec(ns int64) float64 { return float64(ns-p.originNS) / 1e9 }
 
+// refine finds how fine cells are. Of a reading that sees a part of a cell, the rest of the
+// cell is another thing.
+func (p *patch) refine(tracks []*track) {
+	p.fine = p.coarse
+	for c, t := range tracks {
+		if p.partly[c] {
+			p.fine = min(p.fine, max(t.reach(), t.response.update/8)*1e9)
+		}
+	}
+}
+
 // lay divides a patch into cells, at every edge, and by step from there on, in
 // growing steps, and says in which of them work goes on: in those of events that
 // are not merely a frame around others. Where a channel sees a part of the time they
@@ -273,6 +285,7 @@ func (s *solver) lay(p *patch) {
 	slices.Sort(marks)
 	marks = slices.Compact(marks)
 	s.marks = marks
+	partly := slices.Contains(p.partly[:], true)
 	segment := -1
 	_, edge := slices.BinarySearch(p.cuts, marks[0]) // at the beginning of the next stretch
 	for i := 0; i+1 < len(marks); i++ {
@@ -291,7 +304,7 @@ func (s *solver) lay(p *patch) {
 		}
 		_, edge = slices.BinarySearch(p.cuts, b)
 		switch length := float64(b - a); {
-		case inside && edge || p.partly:
+		case inside && edge || partly:
 			s.widths = divide(s.widths[:0], length, p.fine)
 		case inside:
 			s.widths = grow(s.widths[:0], length, p.fine)
@@ -698,10 +711,13 @@ func (s *solver) sway(p *patch, tracks []*track) {
 			continue
 		}
 		if g := tracks[c].instead; g.odds > leastOdds {
-			other, was := p.move(c*perChannel+paramWindow), tracks[c].response.window
-			s.set(p, c, g.window, (was-g.window)/2)
+			other, window, was := p.move(c*perChannel+paramWindow), tracks[c].response.window, p.chains[c]
+			p.chains[c] = chain{g.tau, was.lag + was.tau - g.tau + (window-g.window)/2 + g.later}
+			s.window(p, c, g.window)
 			s.differ(p, other, 1)
-			s.set(p, c, was, (g.window-was)/2)
+			p.chains[c] = was
+			s.window(p, c, window)
+			s.weigh(p)
 		}
 		if by < leastSway {
 			continue
@@ -762,15 +778,13 @@ const (
 	leastOdds = 0.01
 )
 
-// set takes a channel's readings for means over a window, and as much later.
-func (s *solver) set(p *patch, c int, window, later float64) {
+// window takes a channel's readings for means over a window.
+func (s *solver) window(p *patch, c int, window float64) {
 	for i := range p.rows {
 		if int(p.rows[i].channel) == c {
 			p.rows[i].window = window
 		}
 	}
-	p.chains[c].lag += later
-	s.weigh(p)
 }
 
 // differ solves a patch that was changed, and writes by how much its segments'
@@ -817,4 +831,59 @@ func (s *solver) lateness(p *patch, channel int8) (slope, curvature float64) {
 		curvature -= v * u[i]
 	}
 	return slope / p.scale, math.Max(0, curvature) / p.scale
+}
+
+// tell is what patches tell of how much more slowly than thought a channel follows the power, with
+// its delay as it is, and how much later: the likelihood's slopes, 1/s, and curvatures, 1/s².
+type tell struct{ slow, late, slows, lates, both float64 }
+
+// slowness is what a patch, once solved, tells of that.
+func (s *solver) slowness(p *patch, channel int8) (x tell) {
+	const by = 0.0003 // s
+	c := &p.chains[channel]
+	was := *c
+	dull := make([]float64, len(p.rows)) // W/s: what a second more would show
+	for _, way := range []float64{by, -by} {
+		*c = chain{was.tau + way, was.lag - way}
+		s.weigh(p)
+		for i := range p.rows {
+			if r := &p.rows[i]; r.channel == channel {
+				for j, h := range r.weights {
+					dull[i] += h * s.x[r.first+j] / way / 2
+				}
+			}
+		}
+	}
+	*c = was
+	s.weigh(p)
+	n := len(p.ends) - 1
+	slow, late := make([]float64, n), make([]float64, n)
+	for i := range p.rows {
+		r := &p.rows[i]
+		if r.channel != channel {
+			continue
+		}
+		rest, weight := r.value, s.weights[i]
+		for j, h := range r.weights {
+			rest -= h * s.x[r.first+j]
+			slow[r.first+j] += weight * dull[i] * h
+			late[r.first+j] -= weight * r.steep * h
+		}
+		x.slow += weight * dull[i] * rest
+		x.late -= weight * r.steep * rest
+		x.slows += weight * dull[i] * dull[i]
+		x.lates += weight * r.steep * r.steep
+		x.both -= weight * dull[i] * r.steep
+	}
+	slowed, later := append([]float64(nil), slow...), append([]float64(nil), late...)
+	s.a.Solve(slowed)
+	s.a.Solve(later)
+	for i := range n {
+		x.slows -= slow[i] * slowed[i]
+		x.lates -= late[i] * later[i]
+		x.both -= slow[i] * later[i]
+	}
+	x.slow, x.late, x.both = x.slow/p.scale, x.late/p.scale, x.both/p.scale
+	x.slows, x.lates = max(0, x.slows)/p.scale, max(0, x.lates)/p.scale
+	return x
 }

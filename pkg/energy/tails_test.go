@@ -120,16 +120,120 @@ func TestInTime(t *testing.T) {
 	}
 }
 
-// TestAnotherWindow is how likely it is that a channel has another window than
-// the one that was taken.
+// TestAnotherWindow is how likely it is that a channel has another window, or another time
+// constant, than the one that was taken.
 func TestAnotherWindow(t *testing.T) {
 	t.Parallel()
-	tried := []trial{{0.025, 900}, {0.060, 900}, {0.1, 1100}}
-	if g := another(tried, 0.060, 900); g.window != 0.025 || math.Abs(g.odds-0.5) > 1e-9 {
+	tried := []trial{
+		{window: 0.025, tau: 0.01, delay: 0.03, fits: 900}, {window: 0.060, tau: 0.01, delay: 0.04, fits: 900},
+		{window: 0.1, tau: 0.01, delay: 0.04, fits: 1100},
+	}
+	if g := another(tried, tried[1]); g.window != 0.025 || math.Abs(g.later+0.01) > 1e-9 || math.Abs(g.odds-0.5) > 0.001 {
 		t.Errorf("as likely as the one taken: %+v", g)
 	}
-	if g := another(tried[1:], 0.060, 900); g.odds > 1e-4 {
+	if g := another(tried[1:], tried[1]); g.odds > 1e-4 {
 		t.Errorf("far less likely: %+v", g)
+	}
+	best := tried[1]
+	best.tauSE, best.with = 0.002, 0.5
+	if g := another(tried[1:2], best); g.window != 0.060 || math.Abs(g.tau-0.012) > 1e-9 || math.Abs(g.later-0.001) > 1e-9 || g.odds != 1 {
+		t.Errorf("slower by 2 ms: %+v", g)
+	}
+	if g := another(tried, best); g.window != 0.025 || g.odds < 0.501 || g.odds > 0.6 {
+		t.Errorf("another window, and slower by 2 ms: %+v", g)
+	}
+	best.tauSE = 0.0001
+	if g := another(tried[1:2], best); g.odds != 0 {
+		t.Errorf("slower by 0.1 ms: %+v", g)
+	}
+}
+
+// TestSlowness: by which time constant and delay readings are likelier is what the likelihood says.
+func TestSlowness(t *testing.T) {
+	t.Parallel()
+	p := around(130*ms, 5e6, -200*ms, -150*ms, 250*ms, 300*ms)
+	p.noise.jump = 400
+	p.chains[0] = chain{0.006, 0.004}
+	for k := range 20 {
+		at := -0.15 + 0.02*float64(k)
+		w := 60.0
+		if at > 0.005 && at < 0.140 {
+			w = 390 + 10*math.Sin(float64(k))
+		}
+		p.readings = append(p.readings, reading{at: at, window: 0.020, value: w})
+	}
+	s := settleIn(t, p)
+	likely := func(tau, later float64) float64 {
+		p.chains[0] = chain{0.006 + tau, 0.004 - tau + later}
+		s.weigh(p)
+		l, ok := s.solve(p, p.noise, false, true)
+		if !ok {
+			t.Fatal("no solution")
+		}
+		return -l / 2
+	}
+	const by = 1e-5
+	slow := (likely(by, 0) - likely(-by, 0)) / (2 * by)
+	late := (likely(0, by) - likely(0, -by)) / (2 * by)
+	likely(0, 0)
+	got := s.slowness(p, 0)
+	for _, x := range []struct{ got, want float64 }{{got.slow * p.scale, slow}, {got.late * p.scale, late}} {
+		if math.Abs(x.got/x.want-1) > 0.1 || math.Abs(x.want) < 10 {
+			t.Errorf("slope %.1f /s, the likelihood's is %.1f /s", x.got, x.want)
+		}
+	}
+	if got.slows*got.lates <= got.both*got.both || got.slows <= 0 {
+		t.Errorf("%+v is no curvature", got)
+	}
+}
+
+// TestTimeConstant: of a board of which nothing was measured the driver's readings tell with
+// which time constant it follows the work, and of which window they are means.
+func TestTimeConstant(t *testing.T) {
+	t.Parallel()
+	for _, tau := range []float64{0.002, 0.007, 0.014} {
+		rng := rand.New(rand.NewPCG(1, 36))
+		power := &sensor.Curve{}
+		watts, now := 60.0, int64(0)
+		asks := func(ns int64, w float64) { // in steps of half a millisecond
+			for until := now + ns; now < until; {
+				step := min(until-now, ms/2)
+				now += step
+				watts = w + (watts-w)*math.Exp(-float64(step)/1e9/tau)
+				power.Until(now, watts)
+			}
+		}
+		asks(20_000*ms, 60)
+		var events []record.Record
+		for i := range 40 {
+			from, long := now, 50*ms+rng.Int64N(350*ms)
+			asks(long, 450)
+			e := event(fmt.Sprint("burst", i), from, now)
+			e.Phase = "burst"
+			events = append(events, e)
+			asks(300*ms+rng.Int64N(500*ms), 60)
+		}
+		asks(3000*ms, 60)
+		var trace []record.Record
+		for ns := 200 * ms; ns < now-100*ms; ns += 20 * ms {
+			trace = append(trace, &record.Power{TimeNS: ns, PowerW: power.Mean(ns-22*ms, ns-2*ms) + 0.5*rng.NormFloat64()})
+		}
+		got, a := run(t, Options{}, trace, events)
+		far := 0
+		for _, r := range events {
+			e := r.(*record.Event)
+			want, x := 450*e.Duration(), got[e.ID].Energy
+			if !x.Joules.OK || math.Abs(x.Joules.V-want) > 2*x.CI95J.V || x.CI95J.V > 0.1*want {
+				far++
+			}
+		}
+		d := a.inOrder()[0].power.named[Driver]
+		if width, want := d.response.width(), tau*tau+0.02*0.02/12; math.Abs(math.Sqrt(width)-math.Sqrt(want)) > 0.002 {
+			t.Errorf("τ %.1f ms and a mean over %.0f ms, want %.1f and 20", 1e3*d.response.tau, 1e3*d.response.window, 1e3*tau)
+		}
+		if far > 2 {
+			t.Errorf("τ %.1f ms: %d of 40 bursts are off", 1e3*tau, far)
+		}
 	}
 }
 
@@ -494,7 +598,8 @@ func TestWidth(t *testing.T) {
 	p.chains[3].tau = 1e-4
 	solve := settleIn(t, p)
 	by, wider := p.drift(3*perChannel+paramWindow), make([]float64, p.segments)
-	solve.set(p, 3, 1.005, -0.0025)
+	p.chains[3].lag -= 0.0025
+	solve.window(p, 3, 1.005)
 	solve.differ(p, wider, 0.005)
 	if by == nil || wider[1] < 50 || math.Abs(by[1]+wider[1]) > 10 {
 		t.Errorf("%.1f J for each second by which it is wider, of %.1f J: want %.1f, as its readings show", by, p.joules[1], wider)

@@ -233,15 +233,24 @@ type response struct {
 func builtin(name string) response {
 	switch name {
 	case record.ChannelDriver:
-		return response{chain{0.0135, 0.002}, 0.006, 0.020, 0.006, 1, 1, 0, false}
+		return response{chain{usualTau, 0.002}, 0.006, 0.020, 0.006, 1, 1, 0, false}
 	case record.ChannelCounter:
-		return response{chain{0.0135, 0}, 0.1, 0.1, 0.010, 1, 1, 0, false}
+		return response{chain{usualTau, 0}, 0.1, 0.1, 0.010, 1, 1, 0, false}
 	case record.ChannelInstant:
-		return response{chain{0.0135, 0.005}, 0.060, 0.1, 0.030, 0.25, 1, 0, false}
+		return response{chain{usualTau, 0.005}, 0.060, 0.1, 0.030, 0.25, 1, 0, false}
 	default:
-		return response{chain{0.0135, 0.010}, 1, 0.1, 0.060, 1, 1, 0, false}
+		return response{chain{usualTau, 0.010}, 1, 0.1, 0.060, 1, 1, 0, false}
 	}
 }
+
+// The time constant with which the power of a board follows the work, s.
+const (
+	usualTau   = 0.0135 // an H200's
+	usualTauSE = 0.008  // by how much another's may differ, one standard deviation
+	leastTau   = 0.0005
+	mostTau    = 0.030  // of what follows power more slowly the shape is another
+	leastSlow  = 0.0003 // by which it has to be in doubt to matter
+)
 
 // respond is a channel's response as it was measured, or else as boards have it.
 func respond(name string, c *sensor.Channel) response {
@@ -282,6 +291,9 @@ func (r response) partial() bool { return r.coverage <= 0.8 }
 // delay is how much later than the power a mean over a window is, s.
 func (r response) delay(window float64) float64 { return r.lag + r.tau + window/2 }
 
+// width is the variance of the kernel that a reading sees power through, s².
+func (r response) width() float64 { return r.tau*r.tau + r.window*r.window/12 }
+
 func newTrack(name string, r response) *track {
 	t := &track{name: name, counts: name == record.ChannelCounter, response: r, spacing: r.update * 1e9}
 	t.clock.period = r.update * 1e9
@@ -294,7 +306,7 @@ const lowReads = 10
 
 // learn takes over what was found of the channel.
 func (t *track) learn(from *track) {
-	t.response.window, t.instead = from.response.window, from.instead
+	t.response.chain, t.response.window, t.instead = from.response.chain, from.response.window, from.instead
 	t.shift, t.shiftSE, t.aligned, t.alien = from.shift, from.shiftSE, from.aligned, from.alien
 	t.turn = from.turn
 }
