@@ -32,6 +32,7 @@ const (
 	fewSteps   = 3     // patches that show how a channel follows the power
 	instantS   = 0.001 // s: a mean over no time
 	leastBlind = 0.015 // s, by which readings may be late or early, from which on that is looked for as well
+	usualBlind = 0.005 // the same, where the shape is one that is thought of
 	// strange is how much likelier, as -2 log of the likelihood, another shape has
 	// to be than what a channel was taken for, in all and for each reading. In 150
 	// simulated runs means over 100 ms, where 60 are thought, come to 0.25 a
@@ -69,11 +70,11 @@ func (r *solution) recognise(from []*patch) {
 		}
 		delay := t.response.delay(t.response.window)
 		// Of readings that are polled as seldom as they are made, when they were is
-		// not known better than their shape.
-		fits := func(w, tau, delay float64) trial {
+		// not known better than their shape. least is from what doubt on that is looked for.
+		fits := func(w, tau, delay, least float64) trial {
 			best := trial{window: w, tau: tau, delay: delay, fits: math.Inf(1)}
 			for k := -4.0; k <= 4; k++ {
-				if k != 0 && blind <= leastBlind {
+				if k != 0 && blind <= least {
 					continue
 				}
 				at := delay + k/2*blind
@@ -86,12 +87,12 @@ func (r *solution) recognise(from []*patch) {
 		var tried []trial
 		best := trial{fits: math.Inf(1)}
 		for _, w := range s.usual {
-			x := fits(w, t.response.tau, delay)
+			x := fits(w, t.response.tau, delay, usualBlind)
 			if t.name == Average {
-				x.fits = min(x.fits, fits(w, t.response.tau, t.response.lag+t.response.tau+w/2).fits)
+				x.fits = min(x.fits, fits(w, t.response.tau, t.response.lag+t.response.tau+w/2, leastBlind).fits)
 			} else {
 				for _, tau := range quick {
-					if y := fits(w, tau, delay); y.fits < x.fits {
+					if y := fits(w, tau, delay, usualBlind); y.fits < x.fits {
 						x = y
 					}
 				}
@@ -104,10 +105,10 @@ func (r *solution) recognise(from []*patch) {
 		}
 		other := math.Inf(1)
 		for _, w := range s.other {
-			other = min(other, fits(w, t.response.tau, t.response.lag+t.response.tau+w/2).fits)
+			other = min(other, fits(w, t.response.tau, t.response.lag+t.response.tau+w/2, leastBlind).fits)
 		}
 		for _, tau := range slowly {
-			other = min(other, fits(instantS, tau, t.response.lag+tau+instantS/2).fits)
+			other = min(other, fits(instantS, tau, t.response.lag+tau+instantS/2, leastBlind).fits)
 		}
 		if other < best.fits-strange-strangeReading*float64(readings) {
 			t.alien = fmt.Sprintf("the %s readings do not follow the power as those of other boards do: run the instrument response test (nvbaseline response) and give what it finds with --sensor", t.name)
@@ -237,12 +238,12 @@ func (r *solution) disown() {
 	}
 }
 
-// take takes a channel's readings for what was found likeliest from now on.
+// take takes a channel's readings for what was found likeliest from now on. Its delay is then
+// looked for about the one found: with another window or time constant it is another.
 func (r *solution) take(c int, as trial) {
 	t := r.tracks[c]
-	delay := t.response.delay(t.response.window)
 	t.response.window = as.window
-	t.response.chain = chain{as.tau, delay - as.tau - as.window/2}
+	t.response.chain = chain{as.tau, as.delay - as.tau - as.window/2}
 	r.place()
 	each(r.held, func(s *solver, p *patch, _ int) {
 		p.refine(r.tracks)
