@@ -729,8 +729,6 @@ var goal = limits{0.92, 0.001, 0.01}
 // for the tails of a single channel that is slow or part-time.
 func standing(rig string, k knowledge) limits {
 	switch {
-	case k == untold && rig == "25/100":
-		return limits{0.92, 0.017, 1}
 	case k == untold:
 		return limits{0.92, 0.006, 1}
 	case rig == "all of an H200":
