@@ -1,6 +1,7 @@
 package energy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -710,4 +711,81 @@ func FuzzConserves(f *testing.F) {
 			t.Fatalf("parts %v J, whole %v J", total, want)
 		}
 	})
+}
+
+// TestRequestsAtTheSameTime: a method that does not divide the power says so of events that
+// have it together. Those are requests on one GPU, and not of two processes.
+func TestRequestsAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	on := func(id, request string, from, until int64, more ...record.Field) *record.Event {
+		e := event(id, from*ms, until*ms)
+		e.RequestID, e.GPUs, e.Extra = request, []int{0}, more
+		return e
+	}
+	pid := func(n string) record.Field { return record.Field{Name: "pid", Value: json.RawMessage(n)} }
+	far := on("far", "e", 1000, 5000)
+	far.GPUs = []int{1}
+	wide := on("wide", "f", 4900, 5900)
+	wide.GPUs = []int{0, 1}
+	events := []record.Record{
+		on("window", "", 1000, 9000), on("a", "a", 1000, 3000), on("whole", "a", 1000, 4000), far,
+		on("b", "b", 2500, 4500), on("at once", "z", 2600, 2600),
+		wide, on("alone", "c", 5900, 7500), on("seven", "d", 7500, 9000, pid("7")), on("eight", "g", 7500, 9000, pid("8")),
+	}
+	beside := map[string]int{"a": 1, "whole": 1, "b": 2, "far": 1, "wide": 1}
+	steady := make([]record.Record, 0, 4000)
+	for ns := int64(0); ns <= 12_000*ms; ns += 20 * ms {
+		for g := range 2 {
+			s := sample(ns, 200)
+			s.GPU, s.PowerInstantW, s.PowerAverageW = g, record.Some(200.0), record.Some(200.0)
+			steady = append(steady, s, &record.Power{TimeNS: ns, GPU: g, PowerW: 200},
+				&record.Counter{BeforeNS: ns, TimeNS: ns, GPU: g, EnergyMilliJ: record.Some(ns / ms * 200)})
+		}
+	}
+	for method, want := range map[string]map[string]int{
+		Driver: beside, Counter: beside, Instant: beside, Average: beside, PowerUse: beside,
+		TR122: {}, Auto: {},
+	} {
+		got, a := run(t, Options{Method: method}, steady, slices.Clone(events))
+		for id, e := range got {
+			said := ""
+			for _, r := range e.Energy.Reasons {
+				if strings.Contains(r, "shares its time with") {
+					said += r
+				}
+			}
+			words := ""
+			switch n := want[id]; {
+			case n == 1:
+				words = "shares its time with an event of another request: its joules are of all of them; --method auto divides them"
+			case n > 1:
+				words = fmt.Sprintf("shares its time with %d events of other requests: its joules are of all of them; --method auto divides them", n)
+			}
+			if said != words {
+				t.Errorf("%s, %s: %q, want %q", method, id, said, words)
+			}
+			if e.Energy.SharedWith.OK && method != Auto {
+				t.Errorf("%s, %s: shared with %v", method, id, e.Energy.SharedWith)
+			}
+			if words != "" && e.Energy.Tier != Estimate {
+				t.Errorf("%s, %s is good for %s", method, id, e.Energy.Tier)
+			}
+			if method == TR122 && e.Duration() >= 2 && e.Energy.Tier != Billable {
+				t.Errorf("tr122, %s is good for %s", id, e.Energy.Tier)
+			}
+		}
+		n := len(beside)
+		switch method {
+		case TR122:
+			n += 2 // it takes no notice of processes
+		case Auto:
+			n = 0
+		}
+		if got := a.Undivided(); got != int64(n) {
+			t.Errorf("%s: %d events are undivided, want %d", method, got, n)
+		}
+		if len(a.running) > 0 {
+			t.Errorf("%s: %d requests go on at the end", method, len(a.running))
+		}
+	}
 }
