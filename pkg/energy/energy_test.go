@@ -618,6 +618,48 @@ func TestClocks(t *testing.T) {
 	}
 }
 
+// Events of a length that is all that there are numbers for are beyond the trace, and
+// nothing comes out that is below 0.
+func TestEventsAsLongAsCanBe(t *testing.T) {
+	t.Parallel()
+	var trace []record.Record
+	trace = append(trace, &record.Header{TimeNS: 5_000 * ms, UnixNS: 1_700_000_000e9})
+	for ns := int64(0); ns < 10_000*ms; ns += 100 * ms {
+		s := sample(ns, 100)
+		s.PowerInstantW = record.Some(100.0)
+		trace = append(trace, s, &record.Power{TimeNS: ns, PowerW: 100},
+			&record.Counter{BeforeNS: ns, TimeNS: ns, EnergyMilliJ: record.Some(ns / ms * 100)})
+	}
+	phase := func(id string, from, to int64) *record.Event {
+		e := event(id, from, to)
+		e.Phase, e.RequestID, e.OutputTokens = id, "r", record.Some(int64(1))
+		return e
+	}
+	early := event("early", math.MinInt64, -2)
+	wall := &record.Event{ID: "wall", StartUnixNS: record.Some(int64(math.MinInt64)), EndUnixNS: record.Some(int64(-1))}
+	for _, method := range Methods() {
+		got, a := run(t, Options{Method: method, Idle: map[int]float64{0: 20}}, trace, []record.Record{
+			early, wall, phase("prefill", 1, math.MaxInt64), phase("decode", 2, math.MaxInt64), event("later", 6000*ms, 8000*ms),
+		})
+		if e := got["wall"]; e.StartNS != math.MinInt64 || e.EndNS >= 0 {
+			t.Errorf("%s: the event from %d to %d of the wall clock is from %d to %d", method, int64(math.MinInt64), -1, e.StartNS, e.EndNS)
+		}
+		for _, id := range []string{"early", "wall", "prefill", "decode"} {
+			if e := got[id].Energy; e == nil || e.Joules.OK || e.Tier != Refused || len(e.Reasons) == 0 {
+				t.Errorf("%s, %s: %+v", method, id, e)
+			}
+		}
+		if e := got["later"].Energy; !near(e.Joules.V, 200, 1e-3) {
+			t.Errorf("%s: %v J after it, want 200", method, e.Joules)
+		}
+		for _, s := range a.Summaries() {
+			if s.DurationS < 0 {
+				t.Errorf("%s: %s of %v s", method, s.Phase, s.DurationS)
+			}
+		}
+	}
+}
+
 func TestReadingsOutOfOrderAreCounted(t *testing.T) {
 	t.Parallel()
 	trace := []record.Record{sample(0, 100), sample(100*ms, 100), sample(50*ms, 9999), sample(100*ms, 9999), sample(200*ms, 100), sample(300*ms, 100)}
