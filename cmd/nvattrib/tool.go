@@ -51,8 +51,10 @@ where there is no output. A number that cannot be had is absent, never 0.
 With auto, energy_tier follows the interval: billable within 5 % (and longer
 than 1 s, with the readings that TR122 asks for), analysis 10 %, estimate 25 %,
 else refused; reasons say why it is not better. Requests that run at the same
-time, told by request_id, share the power (--split). An agreement record for
-each GPU compares power readings, added up, with the energy counter.
+time, told by request_id, share the power (--split), and the idle power that is
+taken off. Other methods give each of them the joules of all, an estimate at
+best. An agreement record for each GPU compares power readings, added up, with
+the energy counter.
 
 On a GPU that several processes share, an event with the number field pid has
 that process's part of the joules: as large as its part of the time with a kernel
@@ -228,6 +230,9 @@ func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out 
 				return err
 			}
 		}
+	}
+	if d := a.Undivided(); d > 0 && opts.Method == energy.TR122 { // of other methods the events say so
+		c.Warnf("%d events share their time with other requests: the joules of each are of all of them; --method auto divides them", d)
 	}
 	if d := a.Disordered(); d > 0 {
 		c.Doubtf("%d readings of the trace were out of order and left out", d)

@@ -192,21 +192,31 @@ func checkSplits(t testing.TB, s *stage, seed uint64) (sums int) {
 		}
 		events = append(events, &record.Event{ID: "all", Phase: "all", StartNS: s.from, EndNS: max(at, s.until)})
 		o := s.opts
-		o.Split = split
-		of := s.joulesOf(t, o, events)
-		whole, sum, known := of["all"], 0.0, true
-		for _, e := range events {
-			if e.ID != "all" {
-				known = known && of[e.ID].OK
-				sum += of[e.ID].V
+		o.Split, o.Idle = split, map[int]float64{0: idleW}
+		done, _ := attribute(t, o, s.trace, sorted(events))
+		var all, sum, above float64
+		known := len(done) == len(events)
+		for _, e := range done {
+			known = known && e.Energy.OperationalJ.OK
+			if e.ID == "all" {
+				all = e.Energy.Joules.V
+				whole := e.Energy.OperationalJ.V
+				above -= whole
+				known = known && whole == all-idleW*e.Duration()
+			} else {
+				sum += e.Energy.Joules.V
+				above += e.Energy.OperationalJ.V
 			}
 		}
-		if !known || !whole.OK {
+		if !known {
 			continue
 		}
 		sums++
-		if !(math.Abs(sum-whole.V) <= 1e-9*math.Abs(whole.V)) {
-			t.Errorf("%s, seed %d, split by %s: parts and residue have %.9f J, the whole %.9f J", s.name, seed, split, sum, whole.V)
+		if !(math.Abs(sum-all) <= 1e-9*math.Abs(all)) {
+			t.Errorf("%s, seed %d, split by %s: parts and residue have %.9f J, the whole %.9f J", s.name, seed, split, sum, all)
+		}
+		if !(math.Abs(above) <= 1e-9*math.Abs(all)) {
+			t.Errorf("%s, seed %d, split by %s: parts and residue have %.9f J above idle more than the whole", s.name, seed, split, above)
 		}
 	}
 	return sums

@@ -73,6 +73,8 @@ type Attributor struct {
 	going    []*pending // that a sample may lie in: none is over for longer than patience
 	firstEnd int64      // of them
 	free     []*pending
+	running  []*pending    // requests that go on, where their power is not split
+	crowded  int64         // events with joules that are other requests', too
 	calm     stretch       // while a batch is observed
 	seen     []readings    // likewise
 	energy   record.Energy // of the event that is handed on
@@ -115,6 +117,7 @@ type progress struct {
 
 	undone int     // shares
 	weight float64 // claim beside other requests
+	beside int     // events of other requests that have a part of its time, where power is not split
 	pid    int64   // process that it names, 0 for none
 }
 
@@ -227,6 +230,7 @@ func (a *Attributor) take(e *record.Event) error {
 	}
 	p.untimely = a.started && e.StartNS <= a.now
 	a.attend(p)
+	a.meet(p)
 	p.left = len(p.boards) * len(a.channels)
 	p.spans = slices.Grow(p.spans, p.left)[:p.left]
 	for i, b := range p.boards {
@@ -379,6 +383,9 @@ func (a *Attributor) hand(all bool) error {
 		if i := slices.Index(a.going, p); i >= 0 {
 			a.going = slices.Delete(a.going, i, i+1)
 		}
+		if i := slices.Index(a.running, p); i >= 0 {
+			a.running = slices.Delete(a.running, i, i+1)
+		}
 		systematic := 0.0
 		if a.opts.Method == Auto {
 			p.event.Energy, systematic = a.conclude(p)
@@ -503,7 +510,25 @@ func (a *Attributor) judge(p *pending) *record.Energy {
 		perToken(e, &p.event)
 	}
 	a.explain(e, p, d, fraction, widest)
+	if e.Joules.OK && p.beside > 0 {
+		a.crowded++
+		if a.opts.Method != TR122 { // whose records are what TR122 has in them
+			e.Tier = worse(e.Tier, Estimate)
+			e.Reasons = append(e.Reasons, fmt.Sprintf("shares its time with %s: its joules are of all of them; --method auto divides them", others(p.beside)))
+		}
+	}
 	return e
+}
+
+// Undivided is how many events have joules that are those of other requests too, which
+// went on at the same time: of the methods only Auto divides them.
+func (a *Attributor) Undivided() int64 { return a.crowded }
+
+func others(n int) string {
+	if n == 1 {
+		return "an event of another request"
+	}
+	return fmt.Sprintf("%d events of other requests", n)
 }
 
 // spaced is what the spacing of a channel's readings, by its place in the

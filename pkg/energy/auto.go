@@ -73,6 +73,7 @@ type share struct {
 	done     bool
 	blind    [channels]float64
 	with     int            // most requests that it shared power with
+	others   float64        // s: of its time, what other requests are charged with
 	frame    bool           // around shorter events
 	locked   [channels]bool // its kind begins in step with the channel's updates
 }

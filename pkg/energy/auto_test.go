@@ -304,3 +304,122 @@ func TestGPUNamedTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleIsSharedAsPowerIs: what requests have above idle, and what is left of the
+// time without one, adds up to the energy of all the time less idle power × time.
+func TestIdleIsSharedAsPowerIs(t *testing.T) {
+	t.Parallel()
+	const idle, idleSE = 60, 0.5
+	power := &sensor.Curve{}
+	power.Until(1000*ms, idle)
+	power.Until(11000*ms, 300)
+	power.Until(16000*ms, idle)
+	request := func(id, phase string, from, until, tokens int64) *record.Event {
+		e := event(phase, from, until)
+		e.RequestID, e.Phase, e.OutputTokens = id, phase, record.Some(tokens)
+		return e
+	}
+	// a has two phases, b is beside the second of them and goes on, c comes to
+	// both of them for a moment. Nothing goes on from 10 s to 12 s.
+	requests := []record.Record{
+		request("a", "before", 1000*ms, 2500*ms, 100), request("a", "decode", 2500*ms, 6000*ms, 300),
+		request("b", "b", 3000*ms, 10000*ms, 200), request("c", "c", 5500*ms, 5650*ms, 7), request("d", "d", 12000*ms, 14000*ms, 9),
+	}
+	windows := []record.Record{event("idle", 10000*ms, 12000*ms), event("all", 1000*ms, 14000*ms)}
+	seconds := map[string]map[string]float64{
+		SplitEqual: {"before": 1.5, "decode": 0.5 + 2.85/2 + 0.15/3, "b": 2.85/2 + 0.15/3 + 4, "c": 0.05, "d": 2},
+		SplitTime: {
+			"before": 1.5, "decode": 0.5 + 2.85*3.5/10.5 + 0.15*3.5/10.65, "b": 2.85*7/10.5 + 0.15*7/10.65 + 4, "c": 0.15 * 0.15 / 10.65, "d": 2,
+		},
+		SplitTokens: nil,
+	}
+	for split, want := range seconds {
+		o := Options{Sensors: board20(), Split: split, Idle: map[int]float64{0: idle}, IdleSE: map[int]float64{0: idleSE}}
+		events := slices.Concat(requests, windows)
+		slices.SortStableFunc(events, record.Compare)
+		got, a := run(t, o, worked(1, power, 16000*ms, 1, nil), events)
+		joules, above, charged := got["idle"].Energy.Joules.V, got["idle"].Energy.OperationalJ.V, 2.0
+		for _, r := range requests {
+			e := got[r.(*record.Event).ID]
+			j := e.Energy
+			s := j.ChargedS.Or(e.Duration())
+			joules, above, charged = joules+j.Joules.V, above+j.OperationalJ.V, charged+s
+			if j.ChargedS.OK != (j.SharedWith.V > 0) {
+				t.Errorf("%s, %s: shared with %v, and charged with %v s", split, e.ID, j.SharedWith, j.ChargedS)
+			}
+			if w, ok := want[e.ID]; ok && !near(s, w, 1e-12) {
+				t.Errorf("%s, %s is charged with %v s, want %v", split, e.ID, s, w)
+			}
+			if w := j.Joules.V - idle*s; !near(j.OperationalJ.V, w, 1e-12) {
+				t.Errorf("%s, %s: %v J above idle, want %v", split, e.ID, j.OperationalJ, w)
+			}
+			if w := math.Hypot(j.CI95J.V, z95*idleSE*s); !near(j.OperationalCI95J.V, w, 1e-12) {
+				t.Errorf("%s, %s: ± %v J above idle, want %v", split, e.ID, j.OperationalCI95J, w)
+			}
+		}
+		whole := got["all"]
+		if !near(charged, whole.Duration(), 1e-12) || !near(joules, whole.Energy.Joules.V, 1e-12) {
+			t.Errorf("%s: %v s and %v J in all, of %v s and %v J", split, charged, joules, whole.Duration(), whole.Energy.Joules)
+		}
+		if w := whole.Energy.Joules.V - idle*whole.Duration(); !near(above, w, 1e-12) || whole.Energy.OperationalJ.V != w {
+			t.Errorf("%s: %v J above idle in all, %v in the window, want %v", split, above, whole.Energy.OperationalJ, w)
+		}
+		w := got["before"].Energy.OperationalJ.V + got["decode"].Energy.OperationalJ.V
+		if s := a.Summaries(); !slices.ContainsFunc(s, func(s *record.Summary) bool {
+			return s.Phase == "request" && s.Events == 1 && near(s.OperationalTotalJ.V, w, 1e-12)
+		}) {
+			t.Errorf("%s: %+v, want a request of %v J above idle", split, s, w)
+		}
+	}
+}
+
+// Requests on several GPUs need not share each of them.
+func TestIdleOfSeveralGPUsIsSharedAsPowerIs(t *testing.T) {
+	t.Parallel()
+	power := &sensor.Curve{}
+	power.Until(1000*ms, 60)
+	power.Until(5000*ms, 300)
+	power.Until(8000*ms, 60)
+	var trace []record.Record
+	for gpu := range 2 {
+		for _, r := range worked(uint64(gpu), power, 8000*ms, 1, nil) {
+			switch r := r.(type) {
+			case *record.Sample:
+				r.GPU = gpu
+			case *record.Power:
+				r.GPU = gpu
+			case *record.Counter:
+				r.GPU = gpu
+			}
+			trace = append(trace, r)
+		}
+	}
+	slices.SortStableFunc(trace, record.Compare)
+	on := func(id, request string, from, until int64, gpus ...int) *record.Event {
+		e := event(id, from, until)
+		e.RequestID, e.GPUs = request, gpus
+		return e
+	}
+	events := []record.Record{
+		on("both", "r", 1000*ms, 5000*ms, 0, 1), on("one", "s", 2000*ms, 4000*ms, 1), on("all", "", 1000*ms, 5000*ms, 0, 1),
+	}
+	for name, idle := range map[string]map[int]float64{"two": {0: 50, 1: 100}, "one": {1: 100}} {
+		got, _ := run(t, Options{Sensors: board20(), Split: SplitEqual, Idle: idle}, trace, slices.Clone(events))
+		both, one := got["both"].Energy, got["one"].Energy
+		if !near(one.ChargedS.V, 1, 1e-12) || !near(one.OperationalJ.V, one.Joules.V-100, 1e-12) {
+			t.Errorf("%s: one is charged with %v s and has %v of %v J above idle", name, one.ChargedS, one.OperationalJ, one.Joules)
+		}
+		if name == "one" {
+			if !near(both.ChargedS.V, 3.5, 1e-12) || both.OperationalJ.OK {
+				t.Errorf("both are charged with %v s, want 4 s and 3 s, and have %v J above what is not known", both.ChargedS, both.OperationalJ)
+			}
+			continue
+		}
+		if !near(both.OperationalJ.V, both.Joules.V-50*4-100*3, 1e-12) || !near(both.ChargedS.V, 10./3, 1e-12) {
+			t.Errorf("both are charged with %v s and have %v of %v J above idle", both.ChargedS, both.OperationalJ, both.Joules)
+		}
+		if sum, w := both.OperationalJ.V+one.OperationalJ.V, got["all"].Energy; !near(sum, w.OperationalJ.V, 1e-12) {
+			t.Errorf("%v J above idle in all, the window has %v", sum, w.OperationalJ)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package energy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -617,6 +618,48 @@ func TestClocks(t *testing.T) {
 	}
 }
 
+// Events of a length that is all that there are numbers for are beyond the trace, and
+// nothing comes out that is below 0.
+func TestEventsAsLongAsCanBe(t *testing.T) {
+	t.Parallel()
+	var trace []record.Record
+	trace = append(trace, &record.Header{TimeNS: 5_000 * ms, UnixNS: 1_700_000_000e9})
+	for ns := int64(0); ns < 10_000*ms; ns += 100 * ms {
+		s := sample(ns, 100)
+		s.PowerInstantW = record.Some(100.0)
+		trace = append(trace, s, &record.Power{TimeNS: ns, PowerW: 100},
+			&record.Counter{BeforeNS: ns, TimeNS: ns, EnergyMilliJ: record.Some(ns / ms * 100)})
+	}
+	phase := func(id string, from, to int64) *record.Event {
+		e := event(id, from, to)
+		e.Phase, e.RequestID, e.OutputTokens = id, "r", record.Some(int64(1))
+		return e
+	}
+	early := event("early", math.MinInt64, -2)
+	wall := &record.Event{ID: "wall", StartUnixNS: record.Some(int64(math.MinInt64)), EndUnixNS: record.Some(int64(-1))}
+	for _, method := range Methods() {
+		got, a := run(t, Options{Method: method, Idle: map[int]float64{0: 20}}, trace, []record.Record{
+			early, wall, phase("prefill", 1, math.MaxInt64), phase("decode", 2, math.MaxInt64), event("later", 6000*ms, 8000*ms),
+		})
+		if e := got["wall"]; e.StartNS != math.MinInt64 || e.EndNS >= 0 {
+			t.Errorf("%s: the event from %d to %d of the wall clock is from %d to %d", method, int64(math.MinInt64), -1, e.StartNS, e.EndNS)
+		}
+		for _, id := range []string{"early", "wall", "prefill", "decode"} {
+			if e := got[id].Energy; e == nil || e.Joules.OK || e.Tier != Refused || len(e.Reasons) == 0 {
+				t.Errorf("%s, %s: %+v", method, id, e)
+			}
+		}
+		if e := got["later"].Energy; !near(e.Joules.V, 200, 1e-3) {
+			t.Errorf("%s: %v J after it, want 200", method, e.Joules)
+		}
+		for _, s := range a.Summaries() {
+			if s.DurationS < 0 {
+				t.Errorf("%s: %s of %v s", method, s.Phase, s.DurationS)
+			}
+		}
+	}
+}
+
 func TestReadingsOutOfOrderAreCounted(t *testing.T) {
 	t.Parallel()
 	trace := []record.Record{sample(0, 100), sample(100*ms, 100), sample(50*ms, 9999), sample(100*ms, 9999), sample(200*ms, 100), sample(300*ms, 100)}
@@ -710,4 +753,81 @@ func FuzzConserves(f *testing.F) {
 			t.Fatalf("parts %v J, whole %v J", total, want)
 		}
 	})
+}
+
+// TestRequestsAtTheSameTime: a method that does not divide the power says so of events that
+// have it together. Those are requests on one GPU, and not of two processes.
+func TestRequestsAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	on := func(id, request string, from, until int64, more ...record.Field) *record.Event {
+		e := event(id, from*ms, until*ms)
+		e.RequestID, e.GPUs, e.Extra = request, []int{0}, more
+		return e
+	}
+	pid := func(n string) record.Field { return record.Field{Name: "pid", Value: json.RawMessage(n)} }
+	far := on("far", "e", 1000, 5000)
+	far.GPUs = []int{1}
+	wide := on("wide", "f", 4900, 5900)
+	wide.GPUs = []int{0, 1}
+	events := []record.Record{
+		on("window", "", 1000, 9000), on("a", "a", 1000, 3000), on("whole", "a", 1000, 4000), far,
+		on("b", "b", 2500, 4500), on("at once", "z", 2600, 2600),
+		wide, on("alone", "c", 5900, 7500), on("seven", "d", 7500, 9000, pid("7")), on("eight", "g", 7500, 9000, pid("8")),
+	}
+	beside := map[string]int{"a": 1, "whole": 1, "b": 2, "far": 1, "wide": 1}
+	steady := make([]record.Record, 0, 4000)
+	for ns := int64(0); ns <= 12_000*ms; ns += 20 * ms {
+		for g := range 2 {
+			s := sample(ns, 200)
+			s.GPU, s.PowerInstantW, s.PowerAverageW = g, record.Some(200.0), record.Some(200.0)
+			steady = append(steady, s, &record.Power{TimeNS: ns, GPU: g, PowerW: 200},
+				&record.Counter{BeforeNS: ns, TimeNS: ns, GPU: g, EnergyMilliJ: record.Some(ns / ms * 200)})
+		}
+	}
+	for method, want := range map[string]map[string]int{
+		Driver: beside, Counter: beside, Instant: beside, Average: beside, PowerUse: beside,
+		TR122: {}, Auto: {},
+	} {
+		got, a := run(t, Options{Method: method}, steady, slices.Clone(events))
+		for id, e := range got {
+			said := ""
+			for _, r := range e.Energy.Reasons {
+				if strings.Contains(r, "shares its time with") {
+					said += r
+				}
+			}
+			words := ""
+			switch n := want[id]; {
+			case n == 1:
+				words = "shares its time with an event of another request: its joules are of all of them; --method auto divides them"
+			case n > 1:
+				words = fmt.Sprintf("shares its time with %d events of other requests: its joules are of all of them; --method auto divides them", n)
+			}
+			if said != words {
+				t.Errorf("%s, %s: %q, want %q", method, id, said, words)
+			}
+			if e.Energy.SharedWith.OK && method != Auto {
+				t.Errorf("%s, %s: shared with %v", method, id, e.Energy.SharedWith)
+			}
+			if words != "" && e.Energy.Tier != Estimate {
+				t.Errorf("%s, %s is good for %s", method, id, e.Energy.Tier)
+			}
+			if method == TR122 && e.Duration() >= 2 && e.Energy.Tier != Billable {
+				t.Errorf("tr122, %s is good for %s", id, e.Energy.Tier)
+			}
+		}
+		n := len(beside)
+		switch method {
+		case TR122:
+			n += 2 // it takes no notice of processes
+		case Auto:
+			n = 0
+		}
+		if got := a.Undivided(); got != int64(n) {
+			t.Errorf("%s: %d events are undivided, want %d", method, got, n)
+		}
+		if len(a.running) > 0 {
+			t.Errorf("%s: %d requests go on at the end", method, len(a.running))
+		}
+	}
 }

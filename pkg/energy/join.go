@@ -187,11 +187,24 @@ func (q *queue) place(e *record.Event) error {
 			return fmt.Errorf("event %q has wall-clock times, and the trace's header has no wall clock to place them by", e.ID)
 		}
 		offset := q.trace.TimeNS - q.trace.UnixNS
-		e.StartNS, e.EndNS = from+offset, e.EndUnixNS.Or(from)+offset
+		e.StartNS, e.EndNS = plus(from, offset), plus(e.EndUnixNS.Or(from), offset)
 		return nil
 	}
 	if q.trace != nil && q.header != nil && q.trace.BootID != "" && q.header.BootID != "" && q.trace.BootID != q.header.BootID {
 		return &ClockError{q.trace.BootID, q.header.BootID}
 	}
 	return nil
+}
+
+// plus is a + b, or as near to it as there are numbers: what is beyond them is beyond
+// any trace.
+func plus(a, b int64) int64 {
+	c := a + b
+	switch {
+	case b > 0 && c < a:
+		return math.MaxInt64
+	case b < 0 && c > a:
+		return math.MinInt64
+	}
+	return c
 }

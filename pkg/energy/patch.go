@@ -259,6 +259,15 @@ func (p *patch) unsure(c int) float64 {
 	return math.Hypot(p.blind[c], p.doubt[c])
 }
 
+// length is a segment's, s.
+func (p *patch) length(segment int) float64 {
+	end := p.until
+	if segment+1 < len(p.starts) {
+		end = p.starts[segment+1]
+	}
+	return float64(end-p.starts[segment]) / 1e9
+}
+
 // sec is a time in s after the patch's origin.
 func (p *patch) sec(ns int64) float64 { return float64(ns-p.originNS) / 1e9 }
 

@@ -80,7 +80,7 @@ func (r *requests) add(e *record.Event, systematic float64) (whole *record.Event
 }
 
 func (q *request) add(e *record.Event, systematic float64) {
-	q.lengthNS += e.EndNS - e.StartNS
+	q.lengthNS = plus(q.lengthNS, e.EndNS-e.StartNS)
 	q.tier = worse(q.tier, e.Energy.Tier)
 	q.quality = qualities[min(slices.Index(qualities, q.quality), slices.Index(qualities, e.Energy.Quality))]
 	q.gain = e.Energy.GainUncertainty

@@ -491,6 +491,7 @@ func (r *solution) give(p *patch) {
 			}
 			part, with := s.part(p.going)
 			s.with = max(s.with, with)
+			s.others += (1 - part) * p.spacing
 			s.joules += part * p.rest.joules
 			s.variance += part * part * variance
 			s.readings += p.rest.readings
@@ -512,6 +513,7 @@ func (r *solution) give(p *patch) {
 				continue
 			}
 			s.joules += wi * p.joules[i]
+			s.others += (1 - wi) * p.length(i)
 			for j, wj := range h.parts {
 				variance += wi * wj * p.cov[i*k+j]
 			}

@@ -84,3 +84,35 @@ func innermost(active []*share, i int) bool {
 	}
 	return true
 }
+
+// meet counts, where power is not split, the events of other requests that have a part of
+// an event's time on one of its GPUs. Events come in the order of their starts, so that
+// only those which have not ended are to be looked at: of requests one after the other
+// none. As in [share.part], an event without request_id is a window around others.
+func (a *Attributor) meet(p *pending) {
+	if a.opts.Method == Auto || p.event.RequestID == "" || p.untimely || p.event.EndNS <= p.event.StartNS {
+		return
+	}
+	kept := a.running[:0]
+	for _, o := range a.running {
+		if o.event.EndNS <= p.event.StartNS {
+			continue
+		}
+		kept = append(kept, o)
+		if a.apart(p, o) {
+			continue
+		}
+		p.beside++
+		o.beside++
+	}
+	clear(a.running[len(kept):])
+	a.running = append(kept, p)
+}
+
+// apart says that events at the same time have no power in common: they are of one
+// request, of two processes that have the GPU divided beforehand, or on other GPUs.
+func (a *Attributor) apart(p, o *pending) bool {
+	return o.event.RequestID == p.event.RequestID ||
+		a.opts.Method != TR122 && o.pid != 0 && p.pid != 0 && o.pid != p.pid ||
+		!slices.ContainsFunc(p.boards, func(b *board) bool { return slices.Contains(o.boards, b) })
+}

@@ -501,7 +501,7 @@ const tickShare = 0.13
 // trim forgets the updates before ns.
 func (t *track) trim(ns int64) {
 	i := sort.Search(len(t.updates), func(i int) bool { return t.updates[i].ns >= ns })
-	if i > 1024 && i > len(t.updates)/2 {
+	if i > 64 && i > len(t.updates)/2 {
 		t.updates = append(t.updates[:0], t.updates[i:]...)
 	}
 }

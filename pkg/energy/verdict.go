@@ -205,6 +205,7 @@ func (a *Attributor) conclude(p *pending) (e *record.Energy, systematic float64)
 	e.OwnInformation = some(m.own)
 	if m.with > 0 {
 		e.SharedWith = record.Some(int64(m.with))
+		e.ChargedS = some(a.charged(p))
 	}
 	a.operational(e, p, m.joules, sd)
 	perToken(e, &p.event)
@@ -288,16 +289,43 @@ func tierOf(share float64) string {
 
 func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
 
-// operational takes idle power off, and adds its uncertainty, which grows with
-// the event's length and not with its root.
-func (a *Attributor) operational(e *record.Energy, p *pending, joules, sd float64) {
-	d := p.event.Duration()
-	variance := sd * sd
+// charged is the part of a GPU's time that the share is charged with, s: its part of
+// the power, over the event. Of an event that shares with nobody that is its length.
+func (s *share) charged() float64 { return s.event.event.Duration() - s.others }
+
+// charged is that of an event, s. Of several GPUs it is their mean by idle power, by
+// which the event's idle energy is to be had from it; by none where that is not known.
+func (a *Attributor) charged(p *pending) float64 {
+	idle := 0.0
 	for _, b := range p.boards {
+		w, ok := a.opts.Idle[b.index]
+		if !ok {
+			idle = 0
+			break
+		}
+		idle += w
+	}
+	others := 0.0
+	for i, b := range p.boards {
+		part := 1 / float64(len(p.boards))
+		if idle > 0 {
+			part = a.opts.Idle[b.index] / idle
+		}
+		others += part * p.shares[i].others
+	}
+	return p.event.Duration() - others
+}
+
+// operational takes idle power off, for as much of the time as the event is charged
+// with, and adds its uncertainty, which grows with that time and not with its root.
+func (a *Attributor) operational(e *record.Energy, p *pending, joules, sd float64) {
+	variance := sd * sd
+	for i, b := range p.boards {
 		w, ok := a.opts.Idle[b.index]
 		if !ok {
 			return
 		}
+		d := p.shares[i].charged()
 		joules -= w * d
 		se := a.opts.IdleSE[b.index] * d
 		variance += se * se

@@ -118,6 +118,7 @@ type Energy struct {
 	Throttled          Opt[bool]    `json:"throttled,omitzero"`
 	Aliased            Opt[bool]    `json:"aliased,omitzero"`            // the work's rhythm and the sensor's leave a part of it unseen
 	SharedWith         Opt[int64]   `json:"shared_with,omitzero"`        // most requests at once that the power was split between
+	ChargedS           Opt[float64] `json:"charged_s,omitzero"`          // with SharedWith: the event's time by its part of the power
 	ProcessShare       Opt[float64] `json:"process_share,omitzero"`      // of the GPUs' energy, that of the event's process: the joules above are its part
 	ProcessShareCI95   Opt[float64] `json:"process_share_ci95,omitzero"` // half-width
 	Reasons            []string     `json:"reasons,omitempty"`

@@ -159,7 +159,7 @@ func (r *Run) baselineSubtraction(c *Check) {
 				bad.add(e, "operational joules, but no idle power of GPU %d", g)
 				return
 			}
-			less += w * e.Duration() * j.ProcessShare.Or(1)
+			less += w * j.ChargedS.Or(e.Duration()) * j.ProcessShare.Or(1)
 		}
 		off := math.Abs(above-(raw-less)) / max(math.Abs(raw), less, math.SmallestNonzeroFloat64)
 		worst = max(worst, off)

@@ -205,6 +205,11 @@ var flips = []flip{
 	}, "energy-integration", Pass},
 	{"a process's part of the joules", processPart, "energy-integration", Pass},
 	{"a process's part of them above idle", processPart, "baseline-subtraction", Pass},
+	{"a request's part of them above idle", requestPart, "baseline-subtraction", Pass},
+	{"a request's part of them, above all of the idle power", func(f *reporttest.Fixture) {
+		requestPart(f)
+		f.First("square_high").Energy.ChargedS = record.Opt[float64]{}
+	}, "baseline-subtraction", Fail},
 	{"not a process's part of the joules", func(f *reporttest.Fixture) {
 		processPart(f)
 		f.First("square_high").Energy.ProcessShare.V = 0.9
@@ -511,4 +516,12 @@ func TestChecksAreDocumented(t *testing.T) {
 func processPart(f *reporttest.Fixture) {
 	j := f.First("square_high").Energy
 	j.Joules.V, j.OperationalJ.V, j.ProcessShare = j.Joules.V/4, j.OperationalJ.V/4, record.Some(0.25)
+}
+
+// requestPart has a third of an event's power be that of one request.
+func requestPart(f *reporttest.Fixture) {
+	e := f.First("square_high")
+	j := e.Energy
+	j.Joules.V, j.OperationalJ.V = j.Joules.V/3, j.OperationalJ.V/3
+	j.SharedWith, j.ChargedS = record.Some(int64(2)), record.Some(e.Duration()/3)
 }

@@ -30,11 +30,11 @@ func decompress(in *bufio.Reader) (*bufio.Reader, error) {
 			return in, nil
 		}
 		inner = &unpacker{name: "gzip", open: func() (io.ReadCloser, error) {
-			r, err := gzip.NewReader(in)
-			if err != nil {
+			m := &members{in: in, r: new(gzip.Reader)}
+			if err := m.begin(); err != nil {
 				return nil, err
 			}
-			return r, nil
+			return m, nil
 		}}
 	case magicZstd[0]:
 		if b, _ := in.Peek(len(magicZstd)); !bytes.Equal(b, magicZstd) {
@@ -99,6 +99,42 @@ func (u *unpacker) Read(p []byte) (n int, err error) {
 	}
 	return n, u.err
 }
+
+// members reads a gzip file, which is members one after the other. A header may be cut
+// where the decompressor takes the end for that of the file: in the name.
+type members struct {
+	in *bufio.Reader
+	r  *gzip.Reader
+}
+
+// begin goes on to the next member, of which there is something.
+func (m *members) begin() error {
+	err := m.r.Reset(m.in)
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	m.r.Multistream(false)
+	return err
+}
+
+func (m *members) Read(p []byte) (n int, err error) {
+	for {
+		if n, err = m.r.Read(p); err != io.EOF {
+			return n, err
+		}
+		if n > 0 {
+			return n, nil // it says so again
+		}
+		if _, err = m.in.Peek(1); err == nil {
+			err = m.begin()
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (m *members) Close() error { return m.r.Close() }
 
 // compressed is a writer into a compressor.
 type compressed struct {

@@ -204,6 +204,7 @@ func TestBadLines(t *testing.T) {
 	const good = `{"record":"power","t_ns":9,"gpu":0,"power_w":1}`
 	const head = "t_ns,power_w,util_gpu\n"
 	const clock = "were both times taken from the same monotonic clock?"
+	const long = "are both times in ns, and was one of them left at an extreme?"
 	for _, tt := range []struct {
 		name string
 		text string // followed by a good line
@@ -231,6 +232,17 @@ func TestBadLines(t *testing.T) {
 		{"no end", `{"t_start_ns":1}`, `t:1: event without t_end_ns`, "t_end_unix_ns will do, with t_start_unix_ns"},
 		{"backwards", `{"record":"event","t_start_ns":2,"t_end_ns":1}`, `t:1: event ends before it starts: t_start_ns 2, t_end_ns 1`, clock},
 		{"wall clock backwards", `{"t_start_unix_ns":2,"t_end_unix_ns":1}`, `t:1: event ends before it starts: t_start_unix_ns 2, t_end_unix_ns 1`, clock},
+		{"too long", `{"record":"event","t_start_ns":-9223372036854775808,"t_end_ns":9223372036854775807}`,
+			`t:1: event lasts for 292 years and more: t_start_ns -9223372036854775808, t_end_ns 9223372036854775807`, long},
+		{"too long by 1 ns", `{"t_start_ns":-1,"t_end_ns":9223372036854775807}`, `t:1: event lasts for 292 years and more: t_start_ns -1, t_end_ns 9223372036854775807`, long},
+		{"too long, after one like it", `{"t_start_ns":0,"t_end_ns":9223372036854775807}` + "\n" + `{"t_start_ns":-1,"t_end_ns":9223372036854775807}`,
+			`t:2: event lasts for 292 years and more: t_start_ns -1, t_end_ns 9223372036854775807`, long},
+		{"backwards by too much", `{"t_start_ns":9223372036854775807,"t_end_ns":-2}`, `t:1: event ends before it starts: t_start_ns 9223372036854775807, t_end_ns -2`, clock},
+		{"too long on the wall clock", `{"t_start_unix_ns":-2,"t_end_unix_ns":9223372036854775807}`,
+			`t:1: event lasts for 292 years and more: t_start_unix_ns -2, t_end_unix_ns 9223372036854775807`, long},
+		{"counter too long", `{"record":"counter","t_before_ns":-9000000000000000000,"t_ns":1000000000000000000,"gpu":0}`,
+			`t:1: counter lasts for 292 years and more: t_before_ns -9000000000000000000, t_ns 1000000000000000000`, long},
+		{"CSV too long", "t_start_ns,t_end_ns\n-1,9223372036854775807", `t:2: event lasts for 292 years and more: t_start_ns -1, t_end_ns 9223372036854775807`, long},
 		{"counter backwards", `{"record":"counter","t_before_ns":2,"t_ns":1,"gpu":0}`, `t:1: counter ends before it starts: t_before_ns 2, t_ns 1`, clock},
 		{"kind", `{"record":7,"t_ns":1}`, `t:1:11: record is not the name of a kind`, ""},
 		{"no kind", "\n" + `{"temp_c":7,"t_ns":1}`, `t:2: a record of no known kind`, `name it ("record"), or give it t_start_ns and t_end_ns (an event) or t_ns and power_w (a sample)`},

@@ -249,18 +249,18 @@ func (f *forms) finish(fm *form, seen uint64) *fault {
 		gpu = r.GPU
 	case *record.Counter:
 		gpu = r.GPU
-		if r.BeforeNS > r.TimeNS {
-			return backwards(fm.kind, "t_before_ns", r.BeforeNS, "t_ns", r.TimeNS)
+		if !goesOn(r.BeforeNS, r.TimeNS) {
+			return noTime(fm.kind, "t_before_ns", r.BeforeNS, "t_ns", r.TimeNS)
 		}
 	case *record.GPM:
 		gpu = r.GPU
-		if r.StartNS > r.TimeNS {
-			return backwards(fm.kind, "t_start_ns", r.StartNS, "t_ns", r.TimeNS)
+		if !goesOn(r.StartNS, r.TimeNS) {
+			return noTime(fm.kind, "t_start_ns", r.StartNS, "t_ns", r.TimeNS)
 		}
 	case *record.Process:
 		gpu = r.GPU
-		if r.StartNS > r.TimeNS {
-			return backwards(fm.kind, "t_start_ns", r.StartNS, "t_ns", r.TimeNS)
+		if !goesOn(r.StartNS, r.TimeNS) {
+			return noTime(fm.kind, "t_start_ns", r.StartNS, "t_ns", r.TimeNS)
 		}
 	case *record.Event:
 		return f.finishEvent(fm, seen)
@@ -291,10 +291,10 @@ func (f *forms) finishEvent(fm *form, seen uint64) *fault {
 		return &fault{msg: "event without t_start_ns", hint: "t_start_unix_ns will do, with t_end_unix_ns"}
 	case !end:
 		return &fault{msg: "event without t_end_ns", hint: "t_end_unix_ns will do, with t_start_unix_ns"}
-	case e.EndNS < e.StartNS:
-		return backwards(fm.kind, "t_start_ns", e.StartNS, "t_end_ns", e.EndNS)
-	case wall && e.EndUnixNS.V < e.StartUnixNS.V:
-		return backwards(fm.kind, "t_start_unix_ns", e.StartUnixNS.V, "t_end_unix_ns", e.EndUnixNS.V)
+	case !goesOn(e.StartNS, e.EndNS):
+		return noTime(fm.kind, "t_start_ns", e.StartNS, "t_end_ns", e.EndNS)
+	case wall && !goesOn(e.StartUnixNS.V, e.EndUnixNS.V):
+		return noTime(fm.kind, "t_start_unix_ns", e.StartUnixNS.V, "t_end_unix_ns", e.EndUnixNS.V)
 	}
 	if seen&fm.marks != 0 {
 		e.Energy = &f.energy
@@ -302,7 +302,18 @@ func (f *forms) finishEvent(fm *form, seen uint64) *fault {
 	return nil
 }
 
-func backwards(kind record.Kind, from string, start int64, to string, end int64) *fault {
+// goesOn says that a time's end is not before its start, and that its length can be told
+// in ns, as that of 292 years can.
+func goesOn(start, end int64) bool { return end >= start && end-start >= 0 }
+
+// noTime is what is wrong with a time that does not go on.
+func noTime(kind record.Kind, from string, start int64, to string, end int64) *fault {
+	if end >= start {
+		return &fault{
+			msg:  fmt.Sprintf("%s lasts for 292 years and more: %s %d, %s %d", kind, from, start, to, end),
+			hint: "are both times in ns, and was one of them left at an extreme?",
+		}
+	}
 	return &fault{
 		msg:  fmt.Sprintf("%s ends before it starts: %s %d, %s %d", kind, from, start, to, end),
 		hint: "were both times taken from the same monotonic clock?",

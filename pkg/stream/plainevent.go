@@ -100,7 +100,7 @@ func (s *plainEvent) event(e *record.Event, b []byte, p int) int {
 			return -1
 		}
 	}
-	if !s.tail.at(b, p) || e.EndNS < e.StartNS {
+	if !s.tail.at(b, p) || !goesOn(e.StartNS, e.EndNS) {
 		return -1
 	}
 	return p + len(s.tail.text)

@@ -180,6 +180,15 @@ func (r random) deep(f reflect.Value) {
 	}
 }
 
+// goOn is two times as the beginning and the end of one that is told in ns.
+func goOn(a, b int64) (start, end int64) {
+	start, end = min(a, b), max(a, b)
+	if end-start < 0 {
+		end = start + math.MaxInt64
+	}
+	return start, end
+}
+
 // record is of any kind but header and end.
 func (r random) record() record.Record {
 	all := []record.Record{
@@ -190,15 +199,16 @@ func (r random) record() record.Record {
 	r.fill(reflect.ValueOf(rec).Elem())
 	switch rec := rec.(type) {
 	case *record.Counter:
-		rec.BeforeNS, rec.TimeNS = min(rec.BeforeNS, rec.TimeNS), max(rec.BeforeNS, rec.TimeNS)
+		rec.BeforeNS, rec.TimeNS = goOn(rec.BeforeNS, rec.TimeNS)
 	case *record.GPM:
-		rec.StartNS, rec.TimeNS = min(rec.StartNS, rec.TimeNS), max(rec.StartNS, rec.TimeNS)
+		rec.StartNS, rec.TimeNS = goOn(rec.StartNS, rec.TimeNS)
 	case *record.Process:
-		rec.StartNS, rec.TimeNS = min(rec.StartNS, rec.TimeNS), max(rec.StartNS, rec.TimeNS)
+		rec.StartNS, rec.TimeNS = goOn(rec.StartNS, rec.TimeNS)
 	case *record.Event:
-		rec.StartNS, rec.EndNS = min(rec.StartNS, rec.EndNS), max(rec.StartNS, rec.EndNS)
+		rec.StartNS, rec.EndNS = goOn(rec.StartNS, rec.EndNS)
 		if rec.StartUnixNS.OK {
-			rec.EndUnixNS = record.Some(max(rec.EndUnixNS.V, rec.StartUnixNS.V))
+			rec.StartUnixNS.V, rec.EndUnixNS.V = goOn(rec.StartUnixNS.V, rec.EndUnixNS.V)
+			rec.EndUnixNS.OK = true
 		}
 		rec.Extra = r.extra()
 		if r.IntN(2) > 0 {

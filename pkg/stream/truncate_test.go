@@ -8,6 +8,9 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
 	"joulepipe/pkg/record"
 )
 
@@ -109,6 +112,51 @@ func TestTruncatedSays(t *testing.T) {
 				t.Errorf("%v is of type %T", err, err)
 			}
 		})
+	}
+}
+
+// TestTruncatedMember cuts files of two members, or frames, wherever it can be known. What
+// the first has is read, and what is left of the second.
+func TestTruncatedMember(t *testing.T) {
+	t.Parallel()
+	line := func(i int) string {
+		return fmt.Sprintf(`{"event_id":"e%d","t_start_ns":%d,"t_end_ns":%d}`+"\n", i, i, i+1)
+	}
+	for name, pack := range map[string]func(text string, b *bytes.Buffer){
+		"gzip": func(text string, b *bytes.Buffer) {
+			w := gzip.NewWriter(b)
+			w.Name, w.Comment, w.Extra = "events.ndjson", "the second half", []byte("more")
+			io.WriteString(w, text)
+			w.Close()
+		},
+		"zstd": func(text string, b *bytes.Buffer) {
+			w, _ := zstd.NewWriter(b)
+			io.WriteString(w, text)
+			w.Close()
+		},
+	} {
+		var b bytes.Buffer
+		pack(line(0)+line(1), &b)
+		first := b.Len()
+		pack(line(2)+line(3), &b)
+		for n := 4; n <= b.Len(); n++ {
+			for _, wrap := range []func(io.Reader) io.Reader{func(r io.Reader) io.Reader { return r }, iotest.OneByteReader} {
+				got, err := readAll(NewReader(wrap(bytes.NewReader(b.Bytes()[:n])), "t"))
+				var truncated *TruncatedError
+				if whole := n == first || n == b.Len(); errors.As(err, &truncated) == whole {
+					t.Errorf("%s cut at %d of %d + %d: %v", name, n, first, b.Len()-first, err)
+				}
+				events := 0
+				for _, r := range got {
+					if e, ok := r.(*record.Event); ok && e.ID == fmt.Sprint("e", events) {
+						events++
+					}
+				}
+				if n >= first && events < 2 || n == b.Len() && events < 4 {
+					t.Errorf("%s cut at %d of %d + %d: %d events", name, n, first, b.Len()-first, events)
+				}
+			}
+		}
 	}
 }
 

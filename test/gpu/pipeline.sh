@@ -60,16 +60,21 @@ for k in ("samples_total", "samples_valid", "read_errors", "errors", "dropped_ti
 print(f"{'cpu_s_per_hour':20} {p['cpu_s'] / span * 3600:.1f}")
 for name, c in sorted(p["channels"].items()):
     print(f"channel {name:12} {c}")
-print("\n== energy by method, J (mean of each phase and batch)")
+print("\n== energy by method, J (mean of each phase and batch; of fewer than n events where it says so)")
 table = collections.OrderedDict()
 for m in ("driver", "counter", "instant", "average", "tr122"):
     for line in open(f"{out}/{m}.ndjson"):
         r = json.loads(line)
         if r["record"] == "summary":
             table.setdefault((r["phase"], r.get("batch_size")), {})[m] = r
+def cell(r):  # with how many events it is of, where some have no joules
+    if "energy_joules_mean" not in r:
+        return f"{'-':>12}"
+    mean = f"{r['energy_joules_mean']:.2f}"
+    return f"{mean if r['events_with_energy'] == r['events'] else mean + ' of ' + str(r['events_with_energy']):>12}"
 print(f"{'phase':14}{'batch':>6}{'n':>5}{'s each':>10}" + "".join(f"{m:>12}" for m in ("driver", "counter", "instant", "average", "tr122")))
 for (phase, batch), row in table.items():
     d = row["driver"]
-    cells = "".join(f"{row[m]['energy_joules_mean']:12.2f}" if "energy_joules_mean" in row[m] else f"{'-':>12}" for m in row)
+    cells = "".join(cell(row[m]) for m in row)
     print(f"{phase:14}{batch or '-':>6}{d['events']:>5}{d['duration_s'] / d['events']:10.4f}{cells}")
 PY
