@@ -3,6 +3,7 @@ package energy
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"joulepipe/pkg/record"
 )
@@ -54,8 +55,9 @@ func (r *solution) recognise(from []*patch) {
 			continue
 		}
 		var some []*patch
-		readings := 0
+		readings, alone := 0, true
 		for _, p := range from {
+			alone = alone && p.sole(c)
 			if p = p.only(c); p.ranges() > leastStep {
 				some = append(some, p)
 				readings += len(p.rows)
@@ -84,23 +86,31 @@ func (r *solution) recognise(from []*patch) {
 			}
 			return best
 		}
+		// What a channel that has no other beside it is like is looked for in full: of one
+		// that has, the window alone, for the others may follow power otherwise than it.
+		alone = alone && t.name != Average
 		var tried []trial
-		best := trial{fits: math.Inf(1)}
+		best, least := trial{fits: math.Inf(1)}, math.Inf(1)
 		for _, w := range s.usual {
-			x := fits(w, t.response.tau, delay, usualBlind)
-			if t.name == Average {
-				x.fits = min(x.fits, fits(w, t.response.tau, t.response.lag+t.response.tau+w/2, leastBlind).fits)
-			} else {
+			var x trial
+			margin := plainly
+			if alone {
+				x, margin = fits(w, t.response.tau, delay, usualBlind), 0
 				for _, tau := range quick {
 					if y := fits(w, tau, delay, usualBlind); y.fits < x.fits {
 						x = y
 					}
 				}
 				x = follow(some, t, c, x, trial{tau: usualTau, delay: delay}, blind)
+			} else {
+				x = fits(w, t.response.tau, delay, leastBlind)
+				later := t.response.delay(w)
+				x.delay, x.fits = later, min(x.fits, fits(w, t.response.tau, later, leastBlind).fits)
 			}
-			if x.fits < best.fits {
+			if x.fits < best.fits-margin {
 				best = x
 			}
+			least = min(least, x.fits)
 			tried = append(tried, x)
 		}
 		other := math.Inf(1)
@@ -110,10 +120,13 @@ func (r *solution) recognise(from []*patch) {
 		for _, tau := range slowly {
 			other = min(other, fits(instantS, tau, t.response.lag+tau+instantS/2, leastBlind).fits)
 		}
-		if other < best.fits-strange-strangeReading*float64(readings) {
+		if other < least-strange-strangeReading*float64(readings) {
 			t.alien = fmt.Sprintf("the %s readings do not follow the power as those of other boards do: run the instrument response test (nvbaseline response) and give what it finds with --sensor", t.name)
-		} else if t.name != Average { // of which all have the same
+		} else if alone || t.name == Instant { // of which no two kinds of board have the same window
 			t.instead = another(tried, best)
+			if !alone {
+				t.instead.later = 0
+			}
 			r.take(c, best)
 		}
 	}
@@ -242,6 +255,9 @@ func (r *solution) disown() {
 // looked for about the one found: with another window or time constant it is another.
 func (r *solution) take(c int, as trial) {
 	t := r.tracks[c]
+	if as.window == t.response.window && as.tau == t.response.tau && math.Abs(as.delay-t.response.delay(as.window)) < 1e-9 {
+		return
+	}
 	t.response.window = as.window
 	t.response.chain = chain{as.tau, as.delay - as.tau - as.window/2}
 	r.place()
@@ -276,6 +292,11 @@ func (p *patch) only(channel int) *patch {
 	}
 	c.noise.jump = c.step()
 	return &c
+}
+
+// sole says that a patch has readings of no other channel.
+func (p *patch) sole(channel int) bool {
+	return !slices.ContainsFunc(p.readings, func(x reading) bool { return int(x.channel) != channel })
 }
 
 // ranges is from the lowest reading of a patch to the highest, W.
