@@ -16,6 +16,12 @@ import (
 	"time"
 )
 
+// stopped says whether a process is held by a signal.
+func stopped(pid string) bool {
+	state, err := exec.Command("ps", "-o", "stat=", "-p", pid).Output()
+	return err == nil && bytes.HasPrefix(state, []byte("T"))
+}
+
 // Killed at any moment, before the load is started, while it runs or while it
 // is held, nvsoak takes all of it along. The load has nvsoak's standard error,
 // so that the end of that pipe is the end of its last process.
@@ -44,13 +50,21 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.Close()
+		// On a slow machine no load may have come so far as to be held: the last run waits for it.
+		wait, heat := i == 15, make(chan bool)
+		if !wait {
+			time.AfterFunc(delay/2, func() { close(heat) })
+		}
 		go func() {
-			began := time.Now()
 			fmt.Fprintln(trace, `{"record":"header","schema":"joulepipe/1","tool":"test","t_ns":1,"unix_ns":0}`)
 			for ns := int64(1e9); ; ns += 1e8 {
 				celsius := 50
-				if hot && time.Since(began) > delay/2 {
-					celsius = 90
+				select {
+				case <-heat:
+					if hot {
+						celsius = 90
+					}
+				default:
 				}
 				if _, err := fmt.Fprintf(trace, `{"record":"sample","t_ns":%d,"gpu":0,"temp_c":%d,"read_ok":true}`+"\n", ns, celsius); err != nil {
 					return
@@ -68,10 +82,21 @@ func TestKilled(t *testing.T) {
 			close(ended)
 		}()
 		time.Sleep(delay)
+		if wait {
+			select {
+			case pid := <-started:
+				close(heat)
+				for until := time.Now().Add(5 * time.Second); !stopped(pid) && time.Now().Before(until); {
+					time.Sleep(10 * time.Millisecond)
+				}
+				started <- pid
+			case <-time.After(5 * time.Second):
+			}
+		}
 		select {
 		case pid := <-started:
 			ran++
-			if state, err := exec.Command("ps", "-o", "stat=", "-p", pid).Output(); err == nil && bytes.HasPrefix(state, []byte("T")) {
+			if stopped(pid) {
 				held++
 			}
 		default:
