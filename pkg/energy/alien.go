@@ -201,9 +201,7 @@ func follow(some []*patch, t *track, c int, x, usual trial, blind float64) trial
 		each(some, func(s *solver, p *patch, i int) {
 			tells[i] = tell{}
 			p.chains[c] = chain{x.tau, x.delay - x.tau - x.window/2 + t.later(p)}
-			for j := range p.rows {
-				p.rows[j].window = x.window
-			}
+			s.window(p, c, x.window)
 			s.weigh(p)
 			if _, ok := s.solve(p, p.noise, true, false); ok {
 				tells[i] = s.slowness(p, int8(c))
@@ -314,9 +312,7 @@ func (p *patch) ranges() float64 {
 func shape(some []*patch, t *track, c int, window, tau, lag float64) (sum float64) {
 	parts := make([]float64, len(some))
 	each(some, func(s *solver, p *patch, i int) {
-		for j := range p.rows {
-			p.rows[j].window = window
-		}
+		s.window(p, c, window)
 		p.chains[c] = chain{tau, lag + t.later(p)}
 		s.weigh(p)
 		parts[i] = math.Inf(1)

@@ -17,11 +17,11 @@ import (
 // up to it, but those of a narrow matrix are: what is done to a row of eight is
 // then written out, and the processor need not find out where the row ends.
 type Band struct {
-	n, width int
-	stride   int       // from row to row
-	data     []float64 // row i holds (i, i) … (i, i+width)
-	reach    []int     // of each row, the entry after its last
-	inverse  []float64 // of the factor's pivots
+	n       int
+	stride  int       // from row to row
+	data    []float64 // row i holds (i, i) … (i, i+stride-1)
+	reach   []int     // of each row, the entry after its last
+	inverse []float64 // of the factor's pivots
 }
 
 // narrow is the stride of matrices of which a row has no more entries.
@@ -29,8 +29,7 @@ const narrow = 8
 
 // Reset makes it n × n, zero, with entries up to width from the diagonal.
 func (b *Band) Reset(n, width int) {
-	b.n, b.width = n, min(width, n-1)
-	b.stride = max(narrow, b.width+1)
+	b.n, b.stride = n, max(narrow, min(width+1, n))
 	size := (n + narrow) * b.stride // rows that end beyond the last are zero there
 	if cap(b.data) < size {
 		b.data = make([]float64, size)
