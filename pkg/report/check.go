@@ -67,9 +67,9 @@ var checks = []struct {
 		"make the events longer, or use means over a phase", (*Run).perEventJoules},
 
 	{"gap-fraction", "gaps take less than their share of the trace", "TR122 §2.7", []kind{traceFile},
-		"find what held the poller up (the longest gaps are listed), and measure again", (*Run).gapFraction},
+		"find what held the poller up (the longest gaps are listed), and measure again: the driver answers late while a process takes or gives back memory, makes a context or loads a model", (*Run).gapFraction},
 	{"dropped-ticks", "every tick without a sample is accounted for", "TR122 §2.6", []kind{traceFile},
-		"measure with nvpoll, which numbers its ticks; if it does, find what held it up", (*Run).droppedTicks},
+		"measure with nvpoll, which numbers its ticks; if they are numbered, find what held it up (the longest gaps are listed)", (*Run).droppedTicks},
 	{"no-data-gating", "fewer than two readings are no_data", "TR122 §2.6", []kind{joulesFile},
 		"attribute again with nvattrib", (*Run).noDataGating},
 	{"gappy-gating", "events with gaps or few readings are not good", "TR122 §2.3, §10.3", []kind{joulesFile},

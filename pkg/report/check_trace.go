@@ -93,7 +93,19 @@ func (r *Run) gapFraction(c *Check) {
 	}
 	c.Figure = percent(part) + " of the time in gaps"
 	c.measure(part, "<", r.Limits.MaxGapFraction, "share")
-	c.settle(part < r.Limits.MaxGapFraction, "spacings above %s take %s of the trace", length(r.Limits.GapDt), percent(part))
+	c.settle(part < r.Limits.MaxGapFraction, "spacings above %s take %s of the trace%s", length(r.Limits.GapDt), percent(part), r.held())
+}
+
+// held says in how many of the gaps the poller waited for the driver.
+func (r *Run) held() string {
+	held := int64(0)
+	for _, g := range r.Trace.GPUs {
+		held += g.HeldGaps
+	}
+	if held == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", in %d of %d the driver took so long to answer", held, r.Trace.Seen.Overall.GapCount)
 }
 
 func (r *Run) droppedTicks(c *Check) {

@@ -451,10 +451,10 @@ func (r *Run) histogram(p *page) {
 
 // gaps lists the longest gaps and what was running.
 func (r *Run) gaps(p *page) {
-	t := columns(">GPU", ">At, s", ">Gap, s", "During")
+	t := columns(">GPU", ">At, s", ">Gap, s", ">Longest read, s", "During")
 	for _, g := range r.Trace.GPUs {
 		for _, gap := range g.Gaps {
-			t.row(count(g.Index), fixed(seconds(gap.StartNS-r.Trace.FirstNS), 3), fixed(gap.Seconds, 3), r.during(gap))
+			t.row(count(g.Index), fixed(seconds(gap.StartNS-r.Trace.FirstNS), 3), fixed(gap.Seconds, 3), optionalFixed(gap.ReadS, 3), r.during(gap))
 		}
 	}
 	if len(t.rows) == 0 {

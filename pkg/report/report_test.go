@@ -332,6 +332,39 @@ func TestMissingFiles(t *testing.T) {
 	})
 }
 
+// A gap in which the poller waited for the driver is told from one in which it did not run.
+func TestHeldGaps(t *testing.T) {
+	t.Parallel()
+	f := reporttest.New()
+	f.Samples[99].ReadUS = record.Some(1.02e6)  // and 100 to 109 are lost
+	f.Samples[200].ReadOK = false               // whose read takes the next, too
+	f.Samples[200].ReadUS = record.Some(0.49e6) // and 201 to 204 are lost
+	f.Samples[310].ReadUS = record.Some(0.1e6)  // after a gap, of which it is none
+	f.Lose(300, 310)
+	f.Lose(201, 205)
+	f.Lose(100, 110)
+	r := mustRead(t, directory(t, f))
+	g := r.Trace.GPUs[0]
+	if len(g.Gaps) != 3 || g.HeldGaps != 2 {
+		t.Fatalf("%d gaps, %d of them held by a read, want 3 and 2: %+v", len(g.Gaps), g.HeldGaps, g.Gaps)
+	}
+	for _, gap := range g.Gaps {
+		want := record.Opt[float64]{}
+		switch {
+		case gap.StartNS == f.Samples[99].TimeNS:
+			want = record.Some(1.02)
+		case gap.Seconds < 1:
+			want = record.Some(0.49)
+		}
+		if gap.ReadS != want {
+			t.Errorf("the longest read of the gap of %.1f s took %v s, want %v", gap.Seconds, gap.ReadS, want)
+		}
+	}
+	if text := markdown(t, r); !strings.Contains(text, "in 2 of 3 the driver took so long to answer") {
+		t.Error("the report does not say so")
+	}
+}
+
 func TestCutTrace(t *testing.T) {
 	t.Parallel()
 	dir := directory(t, reporttest.New())

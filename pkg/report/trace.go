@@ -93,6 +93,7 @@ type GPU struct {
 	Samples      int64               `json:"samples"`
 	Disordered   int64               `json:"disordered"` // went back in time; not counted below
 	Gaps         []Gap               `json:"longest_gaps,omitempty"`
+	HeldGaps     int64               `json:"held_gaps"`           // gaps for most of which the poller waited for one read
 	ThrottleRead int64               `json:"throttle_read"`       // samples with throttle reasons, none included
 	Throttled    map[string]int64    `json:"throttled,omitempty"` // reason → samples
 	TempFirstC   record.Opt[float64] `json:"temp_first_c,omitzero"`
@@ -104,19 +105,24 @@ type GPU struct {
 	CounterBack  int64               `json:"counter_backwards"` // readings of the energy counter below the one before
 
 	ticked      bool
-	capped      int64             // samples at the power limit
-	lastNS      int64             // of the last sample
-	validNS     record.Opt[int64] // of the last sample with power
-	first, last record.Counter    // the first and last reading of the energy counter
+	capped      int64               // samples at the power limit
+	lastNS      int64               // of the last sample
+	validNS     record.Opt[int64]   // of the last sample with power
+	readS       record.Opt[float64] // s: the longest read since, its own too
+	first, last record.Counter      // the first and last reading of the energy counter
 	stats       poll.Stats
 	windows     *windows
 }
 
 // Gap is a spacing between valid samples longer than the gap threshold.
 type Gap struct {
-	StartNS int64   `json:"t_start_ns"`
-	Seconds float64 `json:"seconds"`
+	StartNS int64               `json:"t_start_ns"`
+	Seconds float64             `json:"seconds"`
+	ReadS   record.Opt[float64] `json:"read_s,omitzero"` // the longest read in it
 }
+
+// held says that for most of the gap the poller waited for the driver to answer.
+func (g *Gap) held() bool { return g.ReadS.Or(0) > g.Seconds/2 }
 
 // longestGaps is how many gaps are kept to be shown.
 const longestGaps = 5
@@ -274,14 +280,19 @@ func (g *GPU) sample(s *record.Sample, limits Thresholds) (newer bool) {
 	g.TempMaxC = highest(g.TempMaxC, s.TempC)
 	g.VRAMMaxMB = highest(g.VRAMMaxMB, s.VRAMUsedMB)
 	g.windows.count(s.TimeNS, s.ReadOK, g.throttle(s.ThrottleReasons))
+	read := record.Opt[float64]{}
+	if us, ok := s.ReadUS.Get(); ok {
+		read = record.Some(us / 1e6)
+	}
 	if !s.ReadOK {
+		g.readS = highest(g.readS, read)
 		return true
 	}
 	g.PowerMaxW = highest(g.PowerMaxW, s.PowerW)
 	if last, before := g.validNS.Get(); before && s.TimeNS-last > limits.GapDt.Nanoseconds() {
-		g.keep(Gap{last, seconds(s.TimeNS - last)})
+		g.keep(Gap{last, seconds(s.TimeNS - last), g.readS})
 	}
-	g.validNS = record.Some(s.TimeNS)
+	g.validNS, g.readS = record.Some(s.TimeNS), read
 	return true
 }
 
@@ -306,6 +317,9 @@ func (g *GPU) throttle(bits record.Opt[uint64]) (held bool) {
 }
 
 func (g *GPU) keep(gap Gap) {
+	if gap.held() {
+		g.HeldGaps++
+	}
 	g.Gaps = append(g.Gaps, gap)
 	slices.SortStableFunc(g.Gaps, func(a, b Gap) int { return cmp.Compare(b.Seconds, a.Seconds) })
 	g.Gaps = g.Gaps[:min(len(g.Gaps), longestGaps)]
