@@ -495,12 +495,14 @@ func (r *reconstruction) build() {
 	p.readings = slices.Grow(p.readings, readings)
 	for _, t := range use {
 		channel := int8(slices.Index(r.tracks, t))
-		for _, u := range t.between(from+1, hi) {
+		updates := t.between(from+1, hi)
+		for i := range updates {
+			u := &updates[i]
 			at := p.sec(u.ns)
 			if u.window <= 0 || u.vague || at-t.response.lag-u.window < begin {
 				continue
 			}
-			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, tick: t.tick(&u), channel: channel})
+			p.readings = append(p.readings, reading{at: at, window: u.window, value: u.value, tick: t.tick(u), channel: channel})
 			p.blind[channel] = max(p.blind[channel], u.blindS)
 		}
 		p.blind[channel] = math.Hypot(p.blind[channel], t.response.delaySE)

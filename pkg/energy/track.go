@@ -500,7 +500,7 @@ const tickShare = 0.13
 
 // trim forgets the updates before ns.
 func (t *track) trim(ns int64) {
-	i := sort.Search(len(t.updates), func(i int) bool { return t.updates[i].ns >= ns })
+	i := t.find(ns)
 	if i > 64 && i > len(t.updates)/2 {
 		t.updates = append(t.updates[:0], t.updates[i:]...)
 	}
@@ -508,9 +508,33 @@ func (t *track) trim(ns int64) {
 
 // between are the updates from one time until another.
 func (t *track) between(from, until int64) []update {
-	i := sort.Search(len(t.updates), func(i int) bool { return t.updates[i].ns >= from })
-	j := sort.Search(len(t.updates), func(i int) bool { return t.updates[i].ns > until })
+	i, j := t.find(from), t.find(until)
+	if j < len(t.updates) && t.updates[j].ns == until {
+		j++
+	}
 	return t.updates[i:max(i, j)]
+}
+
+// find is the number of the first update at ns or later. Most updates are as far apart as is
+// typical, so that it is not far from where it would be if all were.
+func (t *track) find(ns int64) int {
+	n := len(t.updates)
+	if n == 0 {
+		return 0
+	}
+	ago := float64(t.updates[n-1].ns-ns) / t.spacing
+	i := n - 1 - int(max(-1, min(ago, float64(n-1))))
+	for range 8 {
+		switch {
+		case i < n && t.updates[i].ns < ns:
+			i++
+		case i > 0 && t.updates[i-1].ns >= ns:
+			i--
+		default:
+			return i
+		}
+	}
+	return sort.Search(n, func(i int) bool { return t.updates[i].ns >= ns })
 }
 
 // meter is a track's account at an instant of the power's own time.
@@ -536,7 +560,7 @@ func (t *track) meter(ns int64) (m meter) {
 		window = t.spacing / 1e9
 	}
 	at := ns + int64((t.response.delay(window)-t.spacing/2e9)*1e9)
-	i := sort.Search(n, func(i int) bool { return t.updates[i].ns >= at })
+	i := t.find(at)
 	reach := int64(3 * t.spacing)
 	switch {
 	case i == 0:
