@@ -203,7 +203,7 @@ func follow(some []*patch, t *track, c int, x, usual trial, blind float64) trial
 			p.chains[c] = chain{x.tau, x.delay - x.tau - x.window/2 + t.later(p)}
 			s.window(p, c, x.window)
 			s.weigh(p)
-			if _, ok := s.solve(p, p.noise, true, false); ok {
+			if _, ok := s.solve(p, p.noise, twice, false); ok {
 				tells[i] = s.slowness(p, int8(c))
 			}
 		})
@@ -263,7 +263,7 @@ func (r *solution) take(c int, as trial) {
 		p.refine(r.tracks)
 		if p.cells != nil {
 			s.lay(p)
-			r.begin(s, p, 0)
+			s.begin(p, twice)
 		}
 	})
 }
@@ -316,7 +316,7 @@ func shape(some []*patch, t *track, c int, window, tau, lag float64) (sum float6
 		p.chains[c] = chain{tau, lag + t.later(p)}
 		s.weigh(p)
 		parts[i] = math.Inf(1)
-		if l, ok := s.solve(p, p.noise, true, true); ok {
+		if l, ok := s.solve(p, p.noise, twice, true); ok {
 			parts[i] = l
 			// Work that is rougher than was thought is so in any shape.
 			if n := float64(len(p.rows)); p.scale > 1 {

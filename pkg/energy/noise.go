@@ -3,6 +3,7 @@ package energy
 import (
 	"cmp"
 	"math"
+	"math/bits"
 	"runtime"
 	"slices"
 	"sync"
@@ -74,8 +75,12 @@ func (p *patch) work() work {
 }
 
 // looks says that the next batch is one that is looked at: the first, the
-// second, the fourth and so on, for neither noise nor channels change much.
-func (l *learner) looks() bool { return l.batches&(l.batches+1) == 0 }
+// second, the fourth, the 16th, the 64th and so on, for neither noise nor channels
+// change much.
+func (l *learner) looks() bool {
+	n := uint(l.batches + 1)
+	return n&(n-1) == 0 && (n == 2 || bits.TrailingZeros(n)%2 == 0)
+}
 
 // noise is a patch's: that of its kind of work where it is known.
 func (l *learner) noise(p *patch) noise {
@@ -163,10 +168,14 @@ func fit(some []*patch, from noise, each func([]*patch, func(*solver, *patch, in
 // likeliest is the noise under which the readings of all those patches are the
 // likeliest.
 func likeliest(some []*patch, from noise, each func([]*patch, func(*solver, *patch, int))) noise {
-	var used [channels]int
+	var used, partly [channels]int // readings, and those that see less than half of the time
 	for _, p := range some {
 		for i := range p.readings {
-			used[p.readings[i].channel]++
+			r := &p.readings[i]
+			used[r.channel]++
+			if i > 0 && p.readings[i-1].channel == r.channel && r.window < (r.at-p.readings[i-1].at)/2 {
+				partly[r.channel]++
+			}
 		}
 	}
 	x, step := []float64{0, 0}, []float64{1, 1}
@@ -186,7 +195,7 @@ func likeliest(some []*patch, from noise, each func([]*patch, func(*solver, *pat
 		return v
 	}
 	parts := make([]float64, len(some))
-	at, _ := stats.Minimize(func(x []float64) float64 {
+	unlikely := func(x []float64) float64 {
 		v := set(x)
 		sum := x[0]*x[0]/16 + x[1]*x[1]/16
 		for i := range of {
@@ -195,7 +204,7 @@ func likeliest(some []*patch, from noise, each func([]*patch, func(*solver, *pat
 		each(some, func(s *solver, p *patch, i int) {
 			w := v
 			w.jump = p.noise.jump
-			l, ok := s.solve(p, w, false, true)
+			l, ok := s.solve(p, w, 0, true)
 			if !ok {
 				l = math.Inf(1)
 			}
@@ -205,9 +214,27 @@ func likeliest(some []*patch, from noise, each func([]*patch, func(*solver, *pat
 			sum += l
 		}
 		return sum
-	}, x, step)
+	}
+	at, least := stats.Minimize(unlikely, x, step)
+	// What power does while nothing sees it may be noise of readings, or it walks from one to
+	// the next: either may look best from where it is begun with.
+	again := false
+	for i, c := range of {
+		if partly[c] > used[c]/2 {
+			x[2+2*i], again = noisy, true
+		}
+	}
+	if again {
+		if other, l := stats.Minimize(unlikely, x, step); l < least {
+			at = other
+		}
+	}
 	return set(at)
 }
+
+// noisy is the logarithm of by how much noise may be more than usual, where it is looked for
+// from there.
+const noisy = 2.5
 
 // step is how large steps at a patch's edges may be, W: as the readings range,
 // twice over, and more where a reading is a mean over longer than the patch's

@@ -154,11 +154,14 @@ func (s *solver) weigh(p *patch) {
 		p.store = make([]float64, size)
 	}
 	store := p.store[:size]
-	clear(store)
-	tau := math.Inf(1) // that growth is for
+	tau := math.Inf(1)       // that growth is for
+	window, over := 0.0, 1.0 // by how much what is left of an approach is more a window before
 	for i := range p.rows {
 		r := &p.rows[i]
 		c := &p.chains[r.channel]
+		if c.tau != tau || r.window != window {
+			window, over = r.window, math.Exp(min(r.window/c.tau, followed))
+		}
 		if c.tau != tau {
 			tau = c.tau
 			s.rise(p.ends, tau)
@@ -167,16 +170,8 @@ func (s *solver) weigh(p *patch) {
 		r.weights, r.slope, store = store[:k:k], store[k:2*k:2*k], store[2*k:]
 		// What lies before the first cell is as the first, and after the last
 		// as the last.
-		at, from, until := r.at-c.lag, r.first+1, min(r.last+1, n)
-		steps, growth := p.ends[from:until], s.growth[from:until]
-		s.approach(r, steps, growth, at, tau, 1/r.window)
-		s.approach(r, steps, growth, at-r.window, tau, -1/r.window)
-		before, rising := 1.0, 0.0
-		for j, after := range r.weights {
-			slope := r.slope[j]
-			r.weights[j], r.slope[j] = before-after, rising-slope
-			before, rising = after, slope
-		}
+		from, until := r.first+1, min(r.last+1, n)
+		r.follow(p.ends[from:until], s.growth[from:until], r.at-c.lag, tau, over)
 	}
 }
 
@@ -192,27 +187,47 @@ func seek(a []float64, x float64, at int) int {
 	return at
 }
 
-// approach adds the integral until at of the approach to steps of power, so many
-// times, to the row's weights, and the approach to its slope.
-func (s *solver) approach(r *row, steps, growth []float64, at, tau, times float64) {
-	sum, slope := r.weights[:len(steps)], r.slope[:len(steps)]
+// follow finds the row's weights and slopes for steps of power at those times: of each it
+// shows the mean of the approach to it over the window that ends at a time. over is
+// by how much more is left of an approach at the window's beginning than at its end.
+func (r *row) follow(steps, growth []float64, at, tau, over float64) {
+	weights, slope := r.weights, r.slope[:len(r.weights)]
 	growth = growth[:len(steps)]
-	j := 0
-	for ; j < len(steps) && at-steps[j] > 40*tau; j++ {
-		sum[j] += times * (at - steps[j] - tau)
-		slope[j] += times
-	}
-	for left := 0.0; j < len(steps) && at > steps[j]; j++ {
-		x := at - steps[j]
-		if left == 0 {
-			left = math.Exp(-x / tau)
-		} else {
-			left *= growth[j]
+	per := 1 / r.window
+	before, rising := 1.0, 0.0
+	left, leftBefore := 0.0, 0.0 // of the approach, at the window's end and at its beginning
+	for j := range weights {
+		after, steep := 0.0, 0.0
+		if j < len(steps) && steps[j] < at {
+			x := at - steps[j]
+			switch {
+			case left > 0:
+				left *= growth[j]
+			case x <= followed*tau:
+				left = math.Exp(-x / tau)
+			}
+			after, steep = x-tau+tau*left, 1-left
+			if y := x - r.window; y > 0 {
+				switch {
+				case leftBefore > 0:
+					leftBefore *= growth[j]
+				case left > 0:
+					leftBefore = left * over
+				case y <= followed*tau:
+					leftBefore = math.Exp(-y / tau)
+				}
+				after -= y - tau + tau*leftBefore
+				steep -= 1 - leftBefore
+			}
+			after, steep = after*per, steep*per
 		}
-		sum[j] += times * (x - tau + tau*left)
-		slope[j] += times * (1 - left)
+		weights[j], slope[j] = before-after, rising-steep
+		before, rising = after, steep
 	}
 }
+
+// followed is after how many time constants nothing is left of an approach.
+const followed = 40
 
 // rise finds by how much what is left of the approach to a step is more when it
 // began at a cell's beginning than at that of the cell before.
@@ -222,7 +237,7 @@ func (s *solver) rise(ends []float64, tau float64) {
 	for e := 1; e < len(ends); e++ {
 		// Neighbours are often as wide as each other.
 		if d := ends[e] - ends[e-1]; math.Abs(d-width) > 1e-12 {
-			width, growth = d, math.Exp(min(d/tau, 40))
+			width, growth = d, math.Exp(min(d/tau, followed))
 		}
 		s.growth[e] = growth
 	}
@@ -335,9 +350,9 @@ func (s *solver) lay(p *patch) {
 	p.busy = append(p.busy[:0], p.jump...)
 	clear(p.busy)
 	p.grain = resize(p.grain, len(p.segment))
-	p.rows = p.rows[:0]
-	for _, x := range p.readings {
-		p.rows = append(p.rows, row{reading: x})
+	p.rows = slices.Grow(p.rows[:0], len(p.readings))[:len(p.readings)]
+	for i := range p.rows {
+		p.rows[i].reading = p.readings[i]
 	}
 	active, at := append(s.active[:0], p.going...), 0
 	busy, grain := workOf(active)
@@ -418,7 +433,6 @@ func equal(w []float64, length, step float64) []float64 {
 type solver struct {
 	a       stats.Band
 	x, z, w []float64
-	before  []float64 // x of the pass before
 	sum, u  []float64 // the counter's sum, over cells, and the solution for it
 	sumVar  float64   // 0: there is none
 	weights []float64 // of rows: 1/variance
@@ -431,51 +445,35 @@ type solver struct {
 
 // solve finds the power of each cell and -2 log of the readings' likelihood
 // but for a constant. The noise of a patch is that of all by a factor of its
-// own, which its misfit tells. first finds what the patch's power is like,
-// too, on which the readings' noise depends. Without likelihood only the power
-// is found.
-func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float64, ok bool) {
+// own, which its misfit tells. What the patch's power is like, on which the readings'
+// noise depends, is found in so many passes, or some more; 0: it is known. Without
+// likelihood only the power is found.
+func (s *solver) solve(p *patch, w noise, passes int, likelihood bool) (twologL float64, ok bool) {
 	misfit := 0.0
 	n := len(p.ends) - 1
 	width := 1
 	for i := range p.rows {
 		width = max(width, len(p.rows[i].weights)-1)
 	}
-	passes := 1
-	if first {
-		passes = 4
+	most := passes + 2
+	if passes > 0 {
 		p.steps, p.texture = resize(p.steps, n), resize(p.texture, n)
 		for i := range p.rows {
 			p.rows[i].steep, p.rows[i].spread = 0, 100
 		}
 	}
 	changed := true
-	for pass := 0; pass < passes && changed; pass++ {
-		changed = pass == 0
+	for pass := 1; changed; pass++ {
 		s.a.Reset(n, width)
-		s.before, s.x = s.x, resize(s.before, n)
-		clear(s.x)
+		s.x = resize(s.x, n)
 		s.weights = resize(s.weights, len(p.rows))
 		twologL, misfit = 0, 0
 		for i := 1; i < n; i++ {
-			v := w.idle
-			if p.busy[i] {
-				v = w.busy
-			}
-			v *= (p.ends[i+1] - p.ends[i-1]) / 2
+			v := p.walk(i, w)
 			if p.jump[i] {
 				v += w.jump * w.jump
 			}
-			if first && pass > 0 && p.busy[i] && p.busy[i-1] {
-				p.texture[i] = p.rough(i, s.before[i])
-			}
-			v += p.texture[i]
-			if first && pass > 0 && !p.jump[i] {
-				was := p.steps[i]
-				p.steps[i] = stepped(s.before[i]-s.before[i-1], v)
-				changed = changed || (was > 0) != (p.steps[i] > 0)
-			}
-			v += p.steps[i]
+			v += p.texture[i] + p.steps[i]
 			s.a.AddDifference(i, 1/v)
 			if likelihood {
 				twologL += math.Log(v)
@@ -517,26 +515,54 @@ func (s *solver) solve(p *patch, w noise, first, likelihood bool) (twologL float
 				twologL += math.Log(v)
 			}
 		}
-		for i := range p.rows {
-			if !first {
-				break
-			}
-			r := &p.rows[i]
-			steep, mean, spread := 0.0, 0.0, 0.0
-			watts, weights := s.x[r.first:r.last], r.weights[:len(r.slope)]
-			for j, h := range r.slope {
-				x := watts[j]
-				steep += h * x
-				mean += weights[j] * x
-				spread += weights[j] * x * x
-			}
-			r.steep, r.spread = steep, max(0, spread-mean*mean)
+		if passes == 0 {
+			break
 		}
+		changed = (s.form(p, w) || pass < passes) && pass < most
 	}
 	// A patch that is further off than its noise allows has more of it.
 	rows := float64(len(p.rows))
 	p.scale = math.Max(1, misfit/(rows+2*math.Sqrt(rows)))
 	return twologL + misfit, true
+}
+
+// form finds what a patch's power is like: its texture, where it steps though no event
+// says so, and how steep and how wide it is in each reading. changed says that it steps
+// elsewhere than was thought.
+func (s *solver) form(p *patch, w noise) (changed bool) {
+	for i := 1; i < len(p.steps); i++ {
+		if p.busy[i] && p.busy[i-1] {
+			p.texture[i] = p.rough(i, s.x[i])
+		}
+		if p.jump[i] {
+			continue
+		}
+		was := p.steps[i]
+		p.steps[i] = stepped(s.x[i]-s.x[i-1], p.walk(i, w)+p.texture[i])
+		changed = changed || (was > 0) != (p.steps[i] > 0)
+	}
+	for i := range p.rows {
+		r := &p.rows[i]
+		steep, mean, spread := 0.0, 0.0, 0.0
+		watts, weights := s.x[r.first:r.last], r.weights[:len(r.slope)]
+		for j, h := range r.slope {
+			x := watts[j]
+			steep += h * x
+			mean += weights[j] * x
+			spread += weights[j] * x * x
+		}
+		r.steep, r.spread = steep, max(0, spread-mean*mean)
+	}
+	return changed
+}
+
+// walk is the variance by which power walks from one cell to that cell, W².
+func (p *patch) walk(cell int, w noise) float64 {
+	v := w.idle
+	if p.busy[cell] {
+		v = w.busy
+	}
+	return v * ((p.ends[cell+1] - p.ends[cell-1]) / 2)
 }
 
 // rough is what the grain of the work adds to the variance of the step of power
@@ -800,7 +826,7 @@ func (s *solver) window(p *patch, c int, window float64) {
 // energy is another, over by.
 func (s *solver) differ(p *patch, drift []float64, by float64) {
 	s.weigh(p)
-	if _, ok := s.solve(p, p.noise, false, false); !ok {
+	if _, ok := s.solve(p, p.noise, 0, false); !ok {
 		return
 	}
 	for g := range drift {

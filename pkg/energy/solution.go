@@ -103,8 +103,7 @@ func (r *solution) solve() {
 	each(r.held, func(s *solver, p *patch, _ int) {
 		p.cells = &s.cells
 		s.lay(p)
-		r.begin(s, p, 0)
-		r.end(s, p)
+		r.find(s, p)
 		p.cells = nil
 	})
 	r.group.shrink(r.held, r.tracks)
@@ -130,12 +129,12 @@ func (r *solution) look() {
 	}
 	each(some, func(s *solver, p *patch, _ int) {
 		s.lay(p)
-		r.begin(s, p, 0)
+		s.begin(p, twice)
 	})
 	r.recognise(steps)
 	if r.align(edges) {
 		r.place()
-		each(some, r.begin)
+		each(some, func(s *solver, p *patch, _ int) { s.begin(p, twice) })
 	}
 	r.learner.look(kinds)
 	for _, p := range some {
@@ -154,15 +153,38 @@ func thin(held []*patch, n int) (some []*patch) {
 }
 
 // begin finds what a patch's power is like, by the noise that is usual.
-func (r *solution) begin(s *solver, p *patch, _ int) {
+func (s *solver) begin(p *patch, passes int) {
 	s.weigh(p)
 	p.noise = prior
 	p.noise.jump = p.step()
-	s.solve(p, p.noise, true, false)
+	s.solve(p, p.noise, passes, false)
 }
 
-// end finds its energy, by the noise that it has.
-func (r *solution) end(s *solver, p *patch) {
+// twice is in how many passes the form of a patch's power is found where the likelihood by
+// it is wanted, or its slope, or where once is not enough: the first pass takes no reading
+// for uncertain because power is steep in it.
+const twice = 2
+
+// find finds a patch's energy, by the noise that it has.
+func (r *solution) find(s *solver, p *patch) {
+	s.begin(p, 1)
+	_, ok := s.solve(p, r.noise(p), 0, false)
+	if ok && p.scale > 1 {
+		s.begin(p, twice)
+		_, ok = s.solve(p, r.noise(p), 0, false)
+	}
+	if ok {
+		p.scale *= r.memory(p)
+		s.settle(p)
+		s.sway(p, r.tracks)
+	} else {
+		p.failed = true
+	}
+	s.apportion(p)
+}
+
+// noise is a patch's, which it takes.
+func (r *solution) noise(p *patch) noise {
 	p.noise = r.learner.noise(p)
 	for c, t := range r.tracks {
 		p.noise.sd[c] = max(p.noise.sd[c], math.Sqrt(t.fewVar))
@@ -170,15 +192,7 @@ func (r *solution) end(s *solver, p *patch) {
 	if len(p.readings) > 0 && r.tracks[p.readings[0].channel].response.partial() {
 		p.noise.busy *= unseenWalk
 	}
-	more := r.memory(p)
-	if _, ok := s.solve(p, p.noise, false, false); ok {
-		p.scale *= more
-		s.settle(p)
-		s.sway(p, r.tracks)
-	} else {
-		p.failed = true
-	}
-	s.apportion(p)
+	return p.noise
 }
 
 // memory is how much more a patch's noise is, as a variance, for the memory
@@ -200,7 +214,7 @@ func (r *solution) memory(p *patch) float64 {
 // unseenWalk is by how much the variance by which power walks is more than what readings
 // that see a part of the time say: it is found from few of them, and the rest of the
 // time goes by it.
-const unseenWalk = 2
+const unseenWalk = 3
 
 // mostMemory is how much more the noise of a mean of readings may be for its
 // memory, as a variance; for readings that are means over many updates, which
@@ -281,7 +295,7 @@ func (r *solution) scan(some []*patch, c int, known float64) (best float64) {
 		each(some, func(s *solver, p *patch, i int) {
 			s.shift(p, r.tracks, at)
 			parts[i] = math.Inf(1)
-			if l, ok := s.solve(p, p.noise, true, true); ok {
+			if l, ok := s.solve(p, p.noise, twice, true); ok {
 				parts[i] = l
 			}
 		})
@@ -303,7 +317,7 @@ func (r *solution) newton(some []*patch, found, known *[channels]float64) (curve
 	for range 4 {
 		each(some, func(s *solver, p *patch, i int) {
 			slopes[i], curves[i] = [channels]float64{}, [channels]float64{}
-			if _, ok := s.solve(p, p.noise, true, false); !ok {
+			if _, ok := s.solve(p, p.noise, twice, false); !ok {
 				return
 			}
 			for c := range r.tracks {
@@ -350,7 +364,7 @@ func (r *solution) turn(some []*patch, c int, found *float64, all [channels]floa
 		likely[i] = make([]float64, len(some))
 		each(some, func(s *solver, p *patch, j int) {
 			s.shift(p, r.tracks, at)
-			if l, ok := s.solve(p, p.noise, true, true); ok {
+			if l, ok := s.solve(p, p.noise, twice, true); ok {
 				likely[i][j] = l
 			}
 		})

@@ -168,7 +168,7 @@ func TestSlowness(t *testing.T) {
 	likely := func(tau, later float64) float64 {
 		p.chains[0] = chain{0.006 + tau, 0.004 - tau + later}
 		s.weigh(p)
-		l, ok := s.solve(p, p.noise, false, true)
+		l, ok := s.solve(p, p.noise, 0, true)
 		if !ok {
 			t.Fatal("no solution")
 		}
@@ -291,7 +291,7 @@ func settleIn(t *testing.T, p *patch) *solver {
 	s := &solver{}
 	s.lay(p)
 	s.weigh(p)
-	if _, ok := s.solve(p, p.noise, true, false); !ok {
+	if _, ok := s.solve(p, p.noise, twice, false); !ok {
 		t.Fatal("no solution")
 	}
 	s.settle(p)
@@ -325,7 +325,7 @@ func TestSway(t *testing.T) {
 	for i := range p.rows {
 		p.rows[i].value = p.readings[i].value
 	}
-	solve.solve(p, p.noise, true, false)
+	solve.solve(p, p.noise, twice, false)
 	solve.settle(p)
 	slope = max(math.Abs(slope), math.Abs(p.drift(2*perChannel + paramLate)[1]))
 	solve.sway(p, tracks)
