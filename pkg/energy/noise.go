@@ -62,6 +62,7 @@ func grainOf(e *record.Event) float64 {
 type learner struct {
 	batches int
 	few     noise // of work that comes too seldom to tell
+	all     noise // of all work, as found last
 	kinds   map[work]noise
 	jumps   map[work]float64 // W: steps at edges where readings show more of them than most do
 }
@@ -134,13 +135,21 @@ func kindsOf(held []*patch) (k kinds) {
 }
 
 func (l *learner) look(k kinds) {
-	all, _ := fit(k.all, prior, each)
+	var last *noise
+	if l.kinds != nil {
+		last = &l.all
+	}
+	all, _ := fit(k.all, prior, last, each)
 	// Of work that is seldom, power may vary as it does in general.
-	l.few = all
+	l.all, l.few = all, all
 	l.few.busy = max(all.busy, prior.busy)
 	own, known := make([]noise, len(k.work)), make([]bool, len(k.work))
 	parallel(len(k.work), len(k.work), func(s *solver, i int) {
-		own[i], known[i] = fit(k.some[i], all, func(some []*patch, f func(*solver, *patch, int)) {
+		var last *noise
+		if was, ok := l.kinds[k.work[i]]; ok {
+			last = &was
+		}
+		own[i], known[i] = fit(k.some[i], all, last, func(some []*patch, f func(*solver, *patch, int)) {
 			for i, p := range some {
 				f(s, p, i)
 			}
@@ -156,18 +165,18 @@ func (l *learner) look(k kinds) {
 }
 
 // fit is the noise under which the readings of some patches are likeliest, with
-// some weight on what is known before; ok is false where they are too few. each
-// calls a function for each of them.
-func fit(some []*patch, from noise, each func([]*patch, func(*solver, *patch, int))) (found noise, ok bool) {
+// some weight on what is known before; ok is false where they are too few. It is looked for
+// from what was found last, if there is such. each calls a function for each of them.
+func fit(some []*patch, from noise, last *noise, each func([]*patch, func(*solver, *patch, int))) (found noise, ok bool) {
 	if len(some) < fewPatches {
 		return from, false
 	}
-	return likeliest(some, from, each), true
+	return likeliest(some, from, last, each), true
 }
 
 // likeliest is the noise under which the readings of all those patches are the
 // likeliest.
-func likeliest(some []*patch, from noise, each func([]*patch, func(*solver, *patch, int))) noise {
+func likeliest(some []*patch, from noise, last *noise, each func([]*patch, func(*solver, *patch, int))) noise {
 	var used, partly [channels]int // readings, and those that see less than half of the time
 	for _, p := range some {
 		for i := range p.readings {
@@ -214,6 +223,14 @@ func likeliest(some []*patch, from noise, each func([]*patch, func(*solver, *pat
 			sum += l
 		}
 		return sum
+	}
+	if last != nil {
+		x[0], x[1] = math.Log(last.idle/from.idle), math.Log(last.busy/from.busy)
+		for i, c := range of {
+			x[2+2*i], x[3+2*i] = math.Log(last.sd[c]/from.sd[c]), math.Log(last.form[c]/from.form[c])
+		}
+		at, _ := stats.Minimize(unlikely, x, step)
+		return set(at)
 	}
 	at, least := stats.Minimize(unlikely, x, step)
 	// What power does while nothing sees it may be noise of readings, or it walks from one to

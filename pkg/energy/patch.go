@@ -467,7 +467,8 @@ func (s *solver) solve(p *patch, w noise, passes int, likelihood bool) (twologL 
 		s.a.Reset(n, width)
 		s.x = resize(s.x, n)
 		s.weights = resize(s.weights, len(p.rows))
-		twologL, misfit = 0, 0
+		misfit = 0
+		var variances stats.Product
 		for i := 1; i < n; i++ {
 			v := p.walk(i, w)
 			if p.jump[i] {
@@ -476,7 +477,7 @@ func (s *solver) solve(p *patch, w noise, passes int, likelihood bool) (twologL 
 			v += p.texture[i] + p.steps[i]
 			s.a.AddDifference(i, 1/v)
 			if likelihood {
-				twologL += math.Log(v)
+				variances.Times(v)
 			}
 		}
 		for i := range p.rows {
@@ -487,7 +488,7 @@ func (s *solver) solve(p *patch, w noise, passes int, likelihood bool) (twologL 
 			weight := 1 / v
 			s.weights[i] = weight
 			if likelihood {
-				twologL += math.Log(v)
+				variances.Times(v)
 			}
 			value := r.value * weight
 			misfit += r.value * value
@@ -506,14 +507,12 @@ func (s *solver) solve(p *patch, w noise, passes int, likelihood bool) (twologL 
 		for i, v := range s.z {
 			misfit -= v * s.x[i]
 		}
-		if likelihood {
-			twologL += s.a.LogDet()
-		}
 		if off, v, ok := s.total(p, w); ok {
 			misfit += off * off / v
-			if likelihood {
-				twologL += math.Log(v)
-			}
+			variances.Times(v)
+		}
+		if likelihood {
+			twologL = variances.Log() + s.a.LogDet()
 		}
 		if passes == 0 {
 			break

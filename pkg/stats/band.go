@@ -183,11 +183,36 @@ const long = 16
 
 // LogDet is the logarithm of the determinant.
 func (b *Band) LogDet() float64 {
-	sum := 0.0
+	var det Product
 	for i := range b.n {
-		sum += math.Log(b.data[i*b.stride])
+		det.Times(b.data[i*b.stride])
 	}
-	return sum
+	return det.Log()
+}
+
+// Product is a product of any size of which the logarithm is wanted: that is taken now and
+// then, and not of each factor. Its zero value is the product of nothing, which is 1.
+type Product struct {
+	log, rest float64 // it is rest · exp(log), but where rest is 0 nothing has come yet
+}
+
+// Times multiplies it by a factor from 1e-100 to 1e100.
+func (p *Product) Times(x float64) {
+	if p.rest == 0 {
+		p.rest = 1
+	}
+	p.rest *= x
+	if !(p.rest > 1e-200 && p.rest < 1e200) {
+		p.log, p.rest = p.log+math.Log(p.rest), 1
+	}
+}
+
+// Log is its logarithm.
+func (p *Product) Log() float64 {
+	if p.rest == 0 {
+		return p.log
+	}
+	return p.log + math.Log(p.rest)
 }
 
 // Solve replaces x by the solution of the matrix times it.

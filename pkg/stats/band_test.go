@@ -79,3 +79,27 @@ func TestBandNotPositive(t *testing.T) {
 		}
 	}
 }
+
+// A product of any size has the logarithm that its factors' add up to.
+func TestProduct(t *testing.T) {
+	var p Product
+	want := 0.0
+	if p.Log() != 0 {
+		t.Errorf("the logarithm of nothing's product is %v", p.Log())
+	}
+	for i := range 1000 {
+		x := math.Pow(10, float64(i%41)-25) // 1e-25 to 1e15: 1e-5000 together
+		p.Times(x)
+		want += math.Log(x)
+		if got := p.Log(); math.Abs(got-want) > 1e-12*math.Abs(want)+1e-12 {
+			t.Fatalf("of %d factors the logarithm is %v, want %v", i+1, got, want)
+		}
+	}
+	for _, x := range []float64{0, math.Inf(1), math.NaN()} {
+		var p Product
+		p.Times(x)
+		if got, want := p.Log(), math.Log(x); got != want && !(math.IsNaN(got) && math.IsNaN(want)) {
+			t.Errorf("the logarithm of %v is %v", x, got)
+		}
+	}
+}
