@@ -234,6 +234,9 @@ func attribute(c *cli.Context, opts energy.Options, trace, work *cli.Input, out 
 	if d := a.Undivided(); d > 0 && opts.Method == energy.TR122 { // of other methods the events say so
 		c.Warnf("%d events share their time with other requests: the joules of each are of all of them; --method auto divides them", d)
 	}
+	if d := a.Crossing(); d > 0 {
+		c.Warnf("events that begin inside another one and end after it, without request_id: %d; each has all joules of the time they share, which --method auto divides where there is one", d)
+	}
 	if d := a.Disordered(); d > 0 {
 		c.Doubtf("%d readings of the trace were out of order and left out", d)
 	}

@@ -75,6 +75,8 @@ type Attributor struct {
 	free     []*pending
 	running  []*pending    // requests that go on, where their power is not split
 	crowded  int64         // events with joules that are other requests', too
+	windows  []window      // that go on
+	crossing int64         // windows that begin inside another and end after it
 	calm     stretch       // while a batch is observed
 	seen     []readings    // likewise
 	energy   record.Energy // of the event that is handed on
@@ -231,6 +233,7 @@ func (a *Attributor) take(e *record.Event) error {
 	p.untimely = a.started && e.StartNS <= a.now
 	a.attend(p)
 	a.meet(p)
+	a.cross(p)
 	p.left = len(p.boards) * len(a.channels)
 	p.spans = slices.Grow(p.spans, p.left)[:p.left]
 	for i, b := range p.boards {
@@ -523,6 +526,11 @@ func (a *Attributor) judge(p *pending) *record.Energy {
 // Undivided is how many events have joules that are those of other requests too, which
 // went on at the same time: of the methods only Auto divides them.
 func (a *Attributor) Undivided() int64 { return a.crowded }
+
+// Crossing is how many events without a request_id begin inside another one and end after
+// it, as requests do and frames around others do not: each has all joules of the time that
+// they have together, by every method.
+func (a *Attributor) Crossing() int64 { return a.crossing }
 
 func others(n int) string {
 	if n == 1 {

@@ -831,3 +831,51 @@ func TestRequestsAtTheSameTime(t *testing.T) {
 		}
 	}
 }
+
+// TestCrossing: events that cross as requests do are counted where no request_id tells of
+// them, and frames, neighbours, other GPUs and other processes are not.
+func TestCrossing(t *testing.T) {
+	t.Parallel()
+	pid := func(n string) record.Field { return record.Field{Name: "pid", Value: json.RawMessage(n)} }
+	on := func(from, until int64, gpus []int, more ...record.Field) *record.Event {
+		e := event(fmt.Sprint(from, until, gpus, more), from*ms, until*ms)
+		e.GPUs, e.Extra = gpus, more
+		return e
+	}
+	both, first, second := []int{0, 1}, []int{0}, []int{1}
+	request := on(1500, 2500, first)
+	request.RequestID = "a"
+	many := []*record.Event{on(0, 1000, first)}
+	for i := range int64(3 * maxWindows) {
+		many = append(many, on(10+i, 2000+i, first))
+	}
+	for name, c := range map[string]struct {
+		events []*record.Event
+		want   int64
+	}{
+		"frames":        {[]*record.Event{on(0, 3000, first), on(0, 2000, first), on(500, 2000, first), on(2000, 3000, first)}, 0},
+		"neighbours":    {[]*record.Event{on(0, 1000, first), on(1000, 2000, first), on(2000, 3000, first)}, 0},
+		"crossing":      {[]*record.Event{on(0, 1000, first), on(500, 1500, first), on(1200, 2000, first), on(1200, 1900, first)}, 3},
+		"a request":     {[]*record.Event{on(1000, 2000, first), request}, 0},
+		"other GPUs":    {[]*record.Event{on(0, 1000, first), on(500, 1500, second)}, 0},
+		"a GPU of two":  {[]*record.Event{on(0, 1000, second), on(500, 1500, both), on(1400, 2400, first), on(1450, 2600, second)}, 3},
+		"two processes": {[]*record.Event{on(0, 1000, first, pid("7")), on(500, 1500, first, pid("8"))}, 0},
+		"one and all":   {[]*record.Event{on(0, 1000, first), on(500, 1500, first, pid("8"))}, 0},
+		"one process":   {[]*record.Event{on(0, 1000, first, pid("7")), on(500, 1500, first, pid("7"))}, 1},
+		"no length":     {[]*record.Event{on(0, 1000, first), on(500, 500, first)}, 0},
+		"very many":     {many, int64(len(many) - 1)},
+	} {
+		var events, trace []record.Record
+		for _, e := range c.events {
+			events = append(events, e)
+		}
+		for ns := int64(0); ns <= 4000*ms; ns += 20 * ms {
+			trace = append(trace, &record.Power{TimeNS: ns, PowerW: 200}, &record.Power{TimeNS: ns, GPU: 1, PowerW: 200})
+		}
+		for _, method := range []string{Auto, Driver} {
+			if _, a := run(t, Options{Method: method}, trace, events); a.Crossing() != c.want {
+				t.Errorf("%s, %s: %d events cross others, want %d", name, method, a.Crossing(), c.want)
+			}
+		}
+	}
+}

@@ -116,3 +116,47 @@ func (a *Attributor) apart(p, o *pending) bool {
 		a.opts.Method != TR122 && o.pid != 0 && p.pid != 0 && o.pid != p.pid ||
 		!slices.ContainsFunc(p.boards, func(b *board) bool { return slices.Contains(o.boards, b) })
 }
+
+// window is an event without request_id.
+type window struct {
+	startNS, endNS, pid int64
+	boards              []*board
+}
+
+// maxWindows is how many windows that go on are looked at: more are not a few frames
+// around others, and of those that cross enough is found.
+const maxWindows = 64
+
+// cross notices whether an event crosses another, where neither has a request_id.
+func (a *Attributor) cross(p *pending) {
+	e := &p.event
+	if e.RequestID != "" || p.untimely || e.EndNS <= e.StartNS {
+		return
+	}
+	n, crosses := 0, false
+	for i := range a.windows {
+		o := &a.windows[i]
+		if o.endNS <= e.StartNS {
+			continue
+		}
+		if o.startNS < e.StartNS && o.endNS < e.EndNS && o.pid == p.pid {
+			crosses = crosses || slices.ContainsFunc(p.boards, func(b *board) bool { return slices.Contains(o.boards, b) })
+		}
+		a.windows[n], a.windows[i] = a.windows[i], a.windows[n] // whose boards have room
+		n++
+	}
+	if crosses {
+		a.crossing++
+	}
+	if n == maxWindows {
+		a.windows = a.windows[:n]
+		return
+	}
+	if n == cap(a.windows) {
+		a.windows = append(a.windows[:n], window{})
+	}
+	a.windows = a.windows[:n+1]
+	w := &a.windows[n]
+	w.startNS, w.endNS, w.pid = e.StartNS, e.EndNS, p.pid
+	w.boards = append(w.boards[:0], p.boards...)
+}
