@@ -61,8 +61,8 @@ func grainOf(e *record.Event) float64 {
 // learner knows the noise of kinds of work.
 type learner struct {
 	batches int
-	few     noise // of work that comes too seldom to tell
-	all     noise // of all work, as found last
+	few     noise  // of work that comes too seldom to tell
+	all     *noise // of all work, as found last; nil before it was
 	kinds   map[work]noise
 	jumps   map[work]float64 // W: steps at edges where readings show more of them than most do
 }
@@ -135,13 +135,12 @@ func kindsOf(held []*patch) (k kinds) {
 }
 
 func (l *learner) look(k kinds) {
-	var last *noise
-	if l.kinds != nil {
-		last = &l.all
+	all, ok := fit(k.all, prior, l.all, each)
+	if ok {
+		l.all = &all
 	}
-	all, _ := fit(k.all, prior, last, each)
 	// Of work that is seldom, power may vary as it does in general.
-	l.all, l.few = all, all
+	l.few = all
 	l.few.busy = max(all.busy, prior.busy)
 	own, known := make([]noise, len(k.work)), make([]bool, len(k.work))
 	parallel(len(k.work), len(k.work), func(s *solver, i int) {
