@@ -171,7 +171,7 @@ func (s *solver) weigh(p *patch) {
 		// What lies before the first cell is as the first, and after the last
 		// as the last.
 		from, until := r.first+1, min(r.last+1, n)
-		r.follow(p.ends[from:until], s.growth[from:until], r.at-c.lag, tau, over)
+		r.weigh(p.ends[from:until], s.growth[from:until], r.at-c.lag, tau, over)
 	}
 }
 
@@ -187,10 +187,10 @@ func seek(a []float64, x float64, at int) int {
 	return at
 }
 
-// follow finds the row's weights and slopes for steps of power at those times: of each it
+// weigh finds the row's weights and slopes for steps of power at those times: of each it
 // shows the mean of the approach to it over the window that ends at a time. over is
 // by how much more is left of an approach at the window's beginning than at its end.
-func (r *row) follow(steps, growth []float64, at, tau, over float64) {
+func (r *row) weigh(steps, growth []float64, at, tau, over float64) {
 	weights, slope := r.weights, r.slope[:len(r.weights)]
 	growth = growth[:len(steps)]
 	per := 1 / r.window
