@@ -75,8 +75,8 @@ type Attributor struct {
 	free     []*pending
 	running  []*pending    // requests that go on, where their power is not split
 	crowded  int64         // events with joules that are other requests', too
-	windows  []window      // that go on
-	crossing int64         // windows that begin inside another and end after it
+	windows  []*pending    // events without request_id that go on
+	crossing int64         // of those, that begin inside another and end after it
 	calm     stretch       // while a batch is observed
 	seen     []readings    // likewise
 	energy   record.Energy // of the event that is handed on
@@ -383,11 +383,10 @@ func (a *Attributor) hand(all bool) error {
 			return nil
 		}
 		heap.Pop(&a.open)
-		if i := slices.Index(a.going, p); i >= 0 {
-			a.going = slices.Delete(a.going, i, i+1)
-		}
-		if i := slices.Index(a.running, p); i >= 0 {
-			a.running = slices.Delete(a.running, i, i+1)
+		for _, list := range []*[]*pending{&a.going, &a.running, &a.windows} {
+			if i := slices.Index(*list, p); i >= 0 {
+				*list = slices.Delete(*list, i, i+1)
+			}
 		}
 		systematic := 0.0
 		if a.opts.Method == Auto {

@@ -114,17 +114,16 @@ func (a *Attributor) meet(p *pending) {
 func (a *Attributor) apart(p, o *pending) bool {
 	return o.event.RequestID == p.event.RequestID ||
 		a.opts.Method != TR122 && o.pid != 0 && p.pid != 0 && o.pid != p.pid ||
-		!slices.ContainsFunc(p.boards, func(b *board) bool { return slices.Contains(o.boards, b) })
+		!p.meets(o)
 }
 
-// window is an event without request_id.
-type window struct {
-	startNS, endNS, pid int64
-	boards              []*board
+// meets says that two events have a GPU in common.
+func (p *pending) meets(o *pending) bool {
+	return slices.ContainsFunc(p.boards, func(b *board) bool { return slices.Contains(o.boards, b) })
 }
 
-// maxWindows is how many windows that go on are looked at: more are not a few frames
-// around others, and of those that cross enough is found.
+// maxWindows is how many events without request_id that go on are looked at: more are not
+// a few frames around others, and of those that cross enough is found.
 const maxWindows = 64
 
 // cross notices whether an event crosses another, where neither has a request_id.
@@ -133,30 +132,19 @@ func (a *Attributor) cross(p *pending) {
 	if e.RequestID != "" || p.untimely || e.EndNS <= e.StartNS {
 		return
 	}
-	n, crosses := 0, false
-	for i := range a.windows {
-		o := &a.windows[i]
-		if o.endNS <= e.StartNS {
+	kept, crosses := a.windows[:0], false
+	for _, o := range a.windows {
+		if o.event.EndNS <= e.StartNS {
 			continue
 		}
-		if o.startNS < e.StartNS && o.endNS < e.EndNS && o.pid == p.pid {
-			crosses = crosses || slices.ContainsFunc(p.boards, func(b *board) bool { return slices.Contains(o.boards, b) })
-		}
-		a.windows[n], a.windows[i] = a.windows[i], a.windows[n] // whose boards have room
-		n++
+		kept = append(kept, o)
+		crosses = crosses || o.event.StartNS < e.StartNS && o.event.EndNS < e.EndNS && o.pid == p.pid && p.meets(o)
 	}
 	if crosses {
 		a.crossing++
 	}
-	if n == maxWindows {
-		a.windows = a.windows[:n]
-		return
+	clear(a.windows[len(kept):])
+	if a.windows = kept; len(kept) < maxWindows {
+		a.windows = append(kept, p)
 	}
-	if n == cap(a.windows) {
-		a.windows = append(a.windows[:n], window{})
-	}
-	a.windows = a.windows[:n+1]
-	w := &a.windows[n]
-	w.startNS, w.endNS, w.pid = e.StartNS, e.EndNS, p.pid
-	w.boards = append(w.boards[:0], p.boards...)
 }

@@ -108,7 +108,7 @@ type GPU struct {
 	capped      int64               // samples at the power limit
 	lastNS      int64               // of the last sample
 	validNS     record.Opt[int64]   // of the last sample with power
-	readS       record.Opt[float64] // s: the longest read since, its own too
+	readUS      record.Opt[float64] // the longest read since, its own too
 	first, last record.Counter      // the first and last reading of the energy counter
 	stats       poll.Stats
 	windows     *windows
@@ -280,19 +280,19 @@ func (g *GPU) sample(s *record.Sample, limits Thresholds) (newer bool) {
 	g.TempMaxC = highest(g.TempMaxC, s.TempC)
 	g.VRAMMaxMB = highest(g.VRAMMaxMB, s.VRAMUsedMB)
 	g.windows.count(s.TimeNS, s.ReadOK, g.throttle(s.ThrottleReasons))
-	read := record.Opt[float64]{}
-	if us, ok := s.ReadUS.Get(); ok {
-		read = record.Some(us / 1e6)
-	}
 	if !s.ReadOK {
-		g.readS = highest(g.readS, read)
+		g.readUS = highest(g.readUS, s.ReadUS)
 		return true
 	}
 	g.PowerMaxW = highest(g.PowerMaxW, s.PowerW)
 	if last, before := g.validNS.Get(); before && s.TimeNS-last > limits.GapDt.Nanoseconds() {
-		g.keep(Gap{last, seconds(s.TimeNS - last), g.readS})
+		gap := Gap{StartNS: last, Seconds: seconds(s.TimeNS - last)}
+		if us, ok := g.readUS.Get(); ok {
+			gap.ReadS = record.Some(us / 1e6)
+		}
+		g.keep(gap)
 	}
-	g.validNS, g.readS = record.Some(s.TimeNS), read
+	g.validNS, g.readUS = record.Some(s.TimeNS), s.ReadUS
 	return true
 }
 
