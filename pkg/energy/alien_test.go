@@ -36,7 +36,7 @@ func TestStrangeBoard(t *testing.T) {
 		"a buffer":         {[]eye{quick}, "auto:driver"},
 		"beside a counter": {[]eye{slow, {channel: record.ChannelCounter, update: 100, window: 100, poll: 20}}, "auto:counter"},
 	} {
-		g := rig{name, c.eyes}
+		g := rig{name: name, eyes: c.eyes}
 		for seed := range uint64(3) {
 			s := g.scene(seed, untold)
 			done, _ := attribute(t, s.opts, s.trace, s.job.events)

@@ -57,6 +57,7 @@ type cells struct {
 	segment []int     // of each cell; -1: solved for, but another patch's to count
 	jump    []bool    // cell i begins at an edge of an event
 	busy    []bool    // an event is going on in cell i
+	smooth  bool      // power is taken to step at edges alone
 	steps   []float64 // W²: of steps at cells' beginnings that no event tells of
 	grain   []float64 // s, of each cell: see grainOf
 	texture []float64 // W²: what the grain adds to the variance at cells' beginnings
@@ -533,7 +534,7 @@ func (s *solver) form(p *patch, w noise) (changed bool) {
 		if p.busy[i] && p.busy[i-1] {
 			p.texture[i] = p.rough(i, s.x[i])
 		}
-		if p.jump[i] {
+		if p.jump[i] || p.smooth {
 			continue
 		}
 		was := p.steps[i]
@@ -553,6 +554,16 @@ func (s *solver) form(p *patch, w noise) (changed bool) {
 		r.steep, r.spread = steep, max(0, spread-mean*mean)
 	}
 	return changed
+}
+
+// rougher is -2 log of a patch's likelihood, of that by the noise that it was solved with, where
+// work that is rougher than was thought is so whatever the channels are like.
+func (p *patch) rougher(twologL float64) float64 {
+	if n := float64(len(p.rows)); p.scale > 1 {
+		misfit := p.scale * (n + 2*math.Sqrt(n))
+		twologL += n + n*math.Log(misfit/n) - misfit
+	}
+	return twologL
 }
 
 // walk is the variance by which power walks from one cell to that cell, W².

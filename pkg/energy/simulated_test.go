@@ -152,7 +152,7 @@ func (j *job) do(phase string, seconds, watts float64, t texture) *record.Event 
 			r = rhythm{j.about(0.004, 0.04), j.rng.Float64()}
 			j.rhythm[phase] = r
 		}
-		e.OutputTokens = record.Some(max(1, int64((until-from)/r.period)))
+		e.OutputTokens = record.Some(int64(math.Ceil((until - from) / r.period))) // those begun
 		off := 0.25 * watts
 		for k := math.Floor(2*r.begin) + 1; j.now < until; k++ {
 			j.draw(min(until, from+(k/2-r.begin)*r.period)-j.now, watts+off)
@@ -214,6 +214,7 @@ type eye struct {
 type rig struct {
 	name string
 	eyes []eye
+	tau  float64 // ms, about, with which its power follows what is asked; 0: anything up to 15
 }
 
 func rigs() []rig {
@@ -224,6 +225,8 @@ func rigs() []rig {
 	driver := eye{channel: record.ChannelDriver, update: 20, window: 20, noise: 0.5, lagCI: 0.7, windowCI: 1.5}
 	beside := driver // the counter: no two channels of a board say quite the same
 	beside.apart = 0.006
+	narrow := beside // as an H200's is (docs/validation): what it does not see is in what is left of it
+	narrow.window, narrow.windowCI = 5.4, 1.5
 	counter := func(poll float64) eye {
 		return eye{channel: record.ChannelCounter, update: 100, window: 100, poll: poll, lagCI: 1.3, windowCI: 1.7}
 	}
@@ -237,7 +240,9 @@ func rigs() []rig {
 		{name: "500/500", eyes: []eye{{channel: record.ChannelPower, update: 500, window: 500, poll: 100, noise: 0.5, lagCI: 6, windowCI: 8}}},
 		{name: "counter", eyes: []eye{counter(100)}},
 		{name: "counter, read each 1000", eyes: []eye{counter(1000)}},
-		{name: "all of an H200", eyes: []eye{beside, counter(100), instant(25, 100), average}},
+		{name: "20/20 and counter", eyes: []eye{beside, counter(100)}},
+		{name: "25/100 and counter", eyes: []eye{instant(25, 20), counter(100)}},
+		{name: "all of an H200", eyes: []eye{narrow, counter(100), instant(19, 100), average}, tau: 13.6},
 	}
 }
 
@@ -361,6 +366,9 @@ func (s *shows) told(rng *rand.Rand, perturbed bool) *sensor.Channel {
 		update *= 1 + 2e-5*rng.NormFloat64()
 	}
 	class, coverage := sensor.Instant, min(1, window/update)
+	if 2*tau > update {
+		coverage = 1 // by the exponential, as the response test has it
+	}
 	switch {
 	case s.channel == record.ChannelCounter:
 		class, coverage = sensor.Integrator, 1
@@ -550,6 +558,9 @@ type scene struct {
 func (g *rig) scene(seed uint64, k knowledge) scene {
 	rng := rand.New(rand.NewPCG(seed, 20))
 	tau := 0.015 * rng.Float64()
+	if g.tau > 0 {
+		tau = g.tau/1e3 - 0.0015 + 0.2*tau
+	}
 	if slices.ContainsFunc(g.eyes, func(e eye) bool { return e.tau > 0 }) {
 		tau = 0
 	}
@@ -730,7 +741,7 @@ var goal = limits{0.92, 0.001, 0.01}
 func standing(rig string, k knowledge) limits {
 	switch {
 	case k == untold:
-		return limits{0.92, 0.006, 1}
+		return limits{0.94, 0.003, 1}
 	case rig == "all of an H200":
 		return limits{0.97, 0.001, 0.01}
 	case rig == "25/100", rig == "500/500":
@@ -1010,6 +1021,39 @@ var hopeless = []struct {
 		}
 		return t
 	}},
+}
+
+// TestHardRuns is runs that had bursts far off: their channel began to be read on the other
+// side of its updates, and the delay that was found first was one between the two; or
+// power rippled so nearly in time with what of a board sees the least that all readings
+// of an event saw the same part of it, and its interval did not say so.
+func TestHardRuns(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct {
+		rig  string
+		seed uint64
+	}{{"100/100", 91}, {"100/100", 759}, {"all of an H200", 44}} {
+		for _, g := range rigs() {
+			if g.name != x.rig {
+				continue
+			}
+			s := g.scene(x.seed, told)
+			done, _ := attribute(t, s.opts, s.trace, s.job.events)
+			got, want := 0.0, 0.0
+			for _, e := range done {
+				v := rate(e, s.job.truth[e.ID])
+				if math.Abs(v.z) > 5 {
+					t.Errorf("%s, seed %d: %s has %.2f ± %.2f J, the truth is %.2f", x.rig, x.seed, e.ID, e.Energy.Joules.V, e.Energy.CI95J.V, v.truth)
+				}
+				if e.Phase == "burst" && v.told {
+					got, want = got+e.Energy.Joules.V, want+v.truth
+				}
+			}
+			if want == 0 || math.Abs(got/want-1) > 0.05 {
+				t.Errorf("%s, seed %d: all bursts have %.1f J, the truth is %.1f", x.rig, x.seed, got, want)
+			}
+		}
+	}
 }
 
 // TestHopeless is events that the readings cannot tell: each has to be refused,

@@ -160,6 +160,26 @@ func (s *solver) begin(p *patch, passes int) {
 	s.solve(p, p.noise, passes, false)
 }
 
+// smoothen takes power to step at a patch's edges alone, but where readings plainly show that
+// work was done of which no event tells. Where else it steps is another thing with each
+// delay and window, and makes one likelier than the next by chance.
+func (s *solver) smoothen(p *patch) {
+	likely := func(smooth bool) float64 {
+		p.smooth = smooth
+		s.weigh(p)
+		if l, ok := s.solve(p, p.noise, twice, true); ok {
+			return p.rougher(l)
+		}
+		return math.Inf(1)
+	}
+	steps := likely(false)
+	p.smooth = likely(true) <= steps+untoldStep*float64(len(p.rows))
+}
+
+// untoldStep is how much likelier each reading of a patch has to be, as -2 log, where power steps
+// though no event says so.
+const untoldStep = 2.0
+
 // twice is in how many passes the form of a patch's power is found where the likelihood by
 // it is wanted, or its slope, or where once is not enough: the first pass takes no reading
 // for uncertain because power is steep in it.
@@ -228,6 +248,12 @@ func (r *solution) align(some []*patch) (ok bool) {
 	if len(some) < fewPatches {
 		return false
 	}
+	each(some, func(s *solver, p *patch, _ int) { s.smoothen(p) })
+	defer func() {
+		for _, p := range some {
+			p.smooth = false
+		}
+	}()
 	var found [channels]float64
 	var known [channels]float64 // 1/s², before
 	for c := range r.tracks {
@@ -296,7 +322,7 @@ func (r *solution) scan(some []*patch, c int, known float64) (best float64) {
 			s.shift(p, r.tracks, at)
 			parts[i] = math.Inf(1)
 			if l, ok := s.solve(p, p.noise, twice, true); ok {
-				parts[i] = l
+				parts[i] = p.rougher(l)
 			}
 		})
 		sum := at[c] * at[c] * known
@@ -354,48 +380,52 @@ const nearTurn = int64(5e9)
 
 // turn looks whether the patches before some time, or those after it, are far likelier if
 // the channel's readings are older or newer by an update. found is the channel's
-// delay, of all, which becomes that of those after it.
+// delay, of all, which becomes that of those after it: where there are as many of
+// either it may be one between the two.
 func (r *solution) turn(some []*patch, c int, found *float64, all [channels]float64) bool {
 	t := r.tracks[c]
-	var likely [3][]float64
-	for i, by := range []float64{0, -t.response.update, t.response.update} {
+	off := [...]float64{0, -1, 1, -0.5, 0.5} // updates
+	var gain [len(off)][]float64
+	for i, by := range off {
 		at := all
-		at[c] += by
-		likely[i] = make([]float64, len(some))
+		at[c] += by * t.response.update
+		gain[i] = make([]float64, len(some))
 		each(some, func(s *solver, p *patch, j int) {
 			s.shift(p, r.tracks, at)
 			if l, ok := s.solve(p, p.noise, twice, true); ok {
-				likely[i][j] = l
+				gain[i][j] = p.rougher(l)
 			}
 		})
 	}
 	each(some, func(s *solver, p *patch, _ int) { s.shift(p, r.tracks, all) })
-	most, k, sign, after := 0.0, 0, 0.0, false
-	for i, by := range []float64{-1, 1} {
-		total, gain := 0.0, make([]float64, len(some))
-		for j := range some {
-			gain[j] = max(-mostTurn, min(mostTurn, likely[0][j]-likely[i+1][j]))
-			total += gain[j]
+	for j := range some {
+		was := gain[0][j]
+		for i := range off {
+			gain[i][j] = max(-mostTurn, min(mostTurn, was-gain[i][j]))
 		}
-		before := 0.0
-		for j := range some {
-			if before > most {
-				most, k, sign, after = before, j, by, false
+	}
+	most, k, before, after := 0.0, 0, 0.0, 0.0
+	for x := range off {
+		for y := range off {
+			if math.Abs(off[x]-off[y]) != 1 {
+				continue
 			}
-			if j > 0 && total-before > most {
-				most, k, sign, after = total-before, j, by, true
+			sum := 0.0
+			for _, g := range gain[y] {
+				sum += g
 			}
-			before += gain[j]
+			for j := 1; j < len(some); j++ {
+				if sum += gain[x][j-1] - gain[y][j-1]; sum > most {
+					most, k, before, after = sum, j, off[x], off[y]
+				}
+			}
 		}
 	}
 	if most < plainTurn {
 		return false
 	}
-	t.turn = turn{some[k].originNS, sign * t.response.update}
-	if after {
-		*found += t.turn.by
-		t.turn.by = -t.turn.by
-	}
+	*found += after * t.response.update
+	t.turn = turn{some[k].originNS, (before - after) * t.response.update}
 	return true
 }
 

@@ -104,28 +104,34 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 // with a sensor that sees a part of the time that its readings all show the same
 // part of a step, J². Power is taken to change as a square wave does, by a quarter
 // up and down.
-func (s *share) unseen(tracks []*track) float64 {
+func (s *share) unseen(tracks []*track) (variance float64) {
 	event := &s.event.event
 	d, n := event.Duration(), float64(event.OutputTokens.Or(0))
-	var only *track
-	for c, t := range tracks {
-		if s.drift[c*perChannel+paramGain] == 0 {
-			continue
-		}
-		if only != nil || t.response.seen() > 0.8 {
-			return 0
-		}
-		only = t
-	}
-	if only == nil || n < 2 || d <= 0 {
+	if n < 2 || d <= 0 {
 		return 0
 	}
-	r := only.response
+	for c, t := range tracks {
+		r := t.response
+		if !r.told {
+			// Nor does what comes round so tell over how long they are means.
+			for _, w := range shapesOf[t.name].usual {
+				r.window = min(r.window, w)
+			}
+		}
+		if part := s.drift[c*perChannel+paramGain]; part != 0 && r.seen() <= 0.8 {
+			variance += r.beat(d, n) * part * part
+		}
+	}
+	return variance
+}
+
+// beat is by how much the mean of a channel's readings is off that of such a wave of n
+// steps in d seconds, as a variance over the square of the mean.
+func (r response) beat(d, n float64) (variance float64) {
 	m := math.Max(1, d/r.update)
-	const some = 8 // lengths that a step may have, for the last need not be whole
-	variance := 0.0
+	const some = 12 // lengths that a step may have, for the first or the last need not be whole
 	for i := range some {
-		step := d / (n + (float64(i)+0.5)/some)
+		step := d / (n - 1 + 1.5*(float64(i)+0.5)/some)
 		for q := 1.0; q <= 7; q += 2 { // the wave's harmonics
 			turn := math.Pi * q * r.update / step
 			together := 1.0 // the mean of the harmonic over the readings, squared
@@ -139,7 +145,7 @@ func (s *share) unseen(tracks []*track) float64 {
 			variance += high * high / 2 * math.Max(0, math.Min(1, together)-1/m) / some
 		}
 	}
-	return variance * s.joules * s.joules
+	return variance
 }
 
 // edges is the variance for the stamps of the event's ends, J².

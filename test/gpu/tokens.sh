@@ -20,13 +20,14 @@ poller=
 trap '[ -z "$poller" ] || kill "$poller" 2>/dev/null || true' EXIT
 # Each run has a trace of its own: what one does would be untold work in the other's.
 # The weights and prompts are the same in both, for what a GPU computes with is
-# worth some tenths of a per cent of its power.
-for run in "few $few" "many $((few * 10))"; do
+# worth some tenths of a per cent of its power. The few come last, for what is measured
+# on a GPU that is still cool need not be what it takes later.
+for run in "many $((few * 10))" "few $few"; do
   read -r run reps <<<"$run"
   nvpoll --device "${DEVICE:-nvml}" --period 100ms --compress zstd -o "$out/$run.trace.ndjson.zst" &
   poller=$!
   sleep 1
-  [ -n "${BASELINE:-}" ] || [ "$run" = many ] ||
+  [ -n "${BASELINE:-}" ] || [ "$run" = few ] ||
     nvload --device "$load" sustain --phase idle --intensity 0 --vram 16384 --duration "${IDLE:-30s}" -o "$out/idle.ndjson"
   nvload --device "$load" infer --model llama-3.1-8b --batch 1 --context "${CONTEXTS:-1024,4096,16384}" --gen-tokens "${TOKENS:-64}" --gap "${GAP:-300ms}" \
     --reps "$reps" --seed "${SEED:-1}" -o "$out/$run.events.ndjson"
@@ -38,7 +39,7 @@ done
 if [ -n "${BASELINE:-}" ]; then
   cp "$BASELINE" "$out/baseline.json"
 else
-  nvbaseline idle --trace "$out/few.trace.ndjson.zst" --events "$out/idle.ndjson" --phase idle --state resident --settle 5s --min-duration 20s \
+  nvbaseline idle --trace "$out/many.trace.ndjson.zst" --events "$out/idle.ndjson" --phase idle --state resident --settle 5s --min-duration 20s \
     -o "$out/baseline.json" || echo "nvbaseline: exit $?"
 fi
 for run in few many; do
