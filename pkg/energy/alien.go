@@ -41,7 +41,6 @@ const (
 	strange        = 6.0
 	strangeReading = 0.28
 	plainly        = 10.0 // the same, by which another mean has to be likelier to be taken
-	likelier       = 4.0  // and where it is looked for in full
 )
 
 // recognise looks at whether the channels of which nothing was measured follow
@@ -101,7 +100,7 @@ func (r *solution) recognise(from []*patch) {
 			var x trial
 			margin := plainly
 			if full {
-				x, margin = fits(w, t.response.tau, delay, usualBlind), likelier
+				x, margin = fits(w, t.response.tau, delay, usualBlind), 0
 				for _, tau := range quick {
 					if y := fits(w, tau, delay, usualBlind); y.fits < x.fits {
 						x = y
