@@ -57,8 +57,7 @@ func (r *solution) recognise(from []*patch) {
 		var some []*patch
 		readings := 0
 		for _, p := range from {
-			p = p.only(c)
-			if p.ranges() > leastStep {
+			if p = p.only(c); p.ranges() > leastStep {
 				some = append(some, p)
 				readings += len(p.rows)
 			}
@@ -312,10 +311,7 @@ func shape(some []*patch, t *track, c int, window, tau, lag float64) (sum float6
 		s.window(p, c, window)
 		p.chains[c] = chain{tau, lag + t.later(p)}
 		s.weigh(p)
-		parts[i] = math.Inf(1)
-		if l, ok := s.solve(p, p.noise, twice, true); ok {
-			parts[i] = p.rougher(l)
-		}
+		parts[i] = s.unlikely(p)
 	})
 	for _, l := range parts {
 		sum += l

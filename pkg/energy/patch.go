@@ -556,9 +556,14 @@ func (s *solver) form(p *patch, w noise) (changed bool) {
 	return changed
 }
 
-// rougher is -2 log of a patch's likelihood, of that by the noise that it was solved with, where
-// work that is rougher than was thought is so whatever the channels are like.
-func (p *patch) rougher(twologL float64) float64 {
+// unlikely is -2 log of a patch's likelihood but for a constant, whatever its power is like;
+// +Inf where it has no readings. Work that is rougher than the patch's noise has it is so
+// whatever the channels are like.
+func (s *solver) unlikely(p *patch) float64 {
+	twologL, ok := s.solve(p, p.noise, twice, true)
+	if !ok {
+		return math.Inf(1)
+	}
 	if n := float64(len(p.rows)); p.scale > 1 {
 		misfit := p.scale * (n + 2*math.Sqrt(n))
 		twologL += n + n*math.Log(misfit/n) - misfit

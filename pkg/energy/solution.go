@@ -164,16 +164,11 @@ func (s *solver) begin(p *patch, passes int) {
 // work was done of which no event tells. Where else it steps is another thing with each
 // delay and window, and makes one likelier than the next by chance.
 func (s *solver) smoothen(p *patch) {
-	likely := func(smooth bool) float64 {
-		p.smooth = smooth
-		s.weigh(p)
-		if l, ok := s.solve(p, p.noise, twice, true); ok {
-			return p.rougher(l)
-		}
-		return math.Inf(1)
-	}
-	steps := likely(false)
-	p.smooth = likely(true) <= steps+untoldStep*float64(len(p.rows))
+	s.weigh(p)
+	p.smooth = false
+	steps := s.unlikely(p)
+	p.smooth = true
+	p.smooth = s.unlikely(p) <= steps+untoldStep*float64(len(p.rows))
 }
 
 // untoldStep is how much likelier each reading of a patch has to be, as -2 log, where power steps
@@ -320,10 +315,7 @@ func (r *solution) scan(some []*patch, c int, known float64) (best float64) {
 		at[c] = float64(k) * 0.4 / math.Sqrt(known)
 		each(some, func(s *solver, p *patch, i int) {
 			s.shift(p, r.tracks, at)
-			parts[i] = math.Inf(1)
-			if l, ok := s.solve(p, p.noise, twice, true); ok {
-				parts[i] = p.rougher(l)
-			}
+			parts[i] = s.unlikely(p)
 		})
 		sum := at[c] * at[c] * known
 		for _, l := range parts {
@@ -392,8 +384,8 @@ func (r *solution) turn(some []*patch, c int, found *float64, all [channels]floa
 		gain[i] = make([]float64, len(some))
 		each(some, func(s *solver, p *patch, j int) {
 			s.shift(p, r.tracks, at)
-			if l, ok := s.solve(p, p.noise, twice, true); ok {
-				gain[i][j] = p.rougher(l)
+			if l := s.unlikely(p); !math.IsInf(l, 1) {
+				gain[i][j] = l
 			}
 		})
 	}

@@ -101,31 +101,26 @@ func TestInTime(t *testing.T) {
 	r.window, r.update, r.coverage = 0.025, 0.1, 0.25
 	sees := r
 	sees.coverage = 1
-	of := func(seconds float64, tokens int64, r response) float64 {
+	of := func(seconds float64, tokens int64, r response, counter float64) float64 {
 		e := record.Event{EndNS: int64(seconds * 1e9), OutputTokens: record.Some(tokens)}
 		s := &share{event: &pending{event: e}, joules: 100}
-		s.drift[2*perChannel+paramGain] = 100
+		s.drift[1*perChannel+paramGain], s.drift[2*perChannel+paramGain] = counter, 100-counter
 		tracks := []*track{newTrack(Driver, builtin(Driver)), newTrack(Counter, builtin(Counter)), newTrack(Instant, r), newTrack(Average, builtin(Average))}
 		return math.Sqrt(s.unseen(tracks))
 	}
-	if sd := of(4, 80, r); sd < 3 || sd > 8 { // steps of 50 ms
+	if sd := of(4, 80, r, 0); sd < 3 || sd > 8 { // steps of 50 ms
 		t.Errorf("two steps to an update: %.2f %% of the energy, want some 5", sd)
 	}
-	if sd := of(4, 93, r); sd > 1 { // of 43 ms
+	if sd := of(4, 93, r, 0); sd > 1 { // of 43 ms
 		t.Errorf("steps that readings go through: %.2f %% of the energy", sd)
 	}
-	beside := share{event: &pending{event: record.Event{EndNS: 4e9, OutputTokens: record.Some(int64(80))}}, joules: 100}
-	beside.drift[2*perChannel+paramGain], beside.drift[1*perChannel+paramGain] = 50, 50
-	sees.coverage = 0.25
-	tracks := []*track{newTrack(Driver, builtin(Driver)), newTrack(Counter, builtin(Counter)), newTrack(Instant, sees), newTrack(Average, builtin(Average))}
-	if got, want := math.Sqrt(beside.unseen(tracks)), of(4, 80, r)/2; math.Abs(got/want-1) > 1e-9 {
+	if got, want := of(4, 80, r, 50), of(4, 80, r, 0)/2; math.Abs(got/want-1) > 1e-9 {
 		t.Errorf("beside the counter, which half of it is by: %.2f %%, want %.2f", got, want)
 	}
-	sees.coverage = 1
-	if sd := of(4, 80, sees); sd != 0 {
+	if sd := of(4, 80, sees, 0); sd != 0 {
 		t.Errorf("a sensor that sees all of the time: %.2f %% of the energy", sd)
 	}
-	if sd := of(4, 1, r); sd != 0 {
+	if sd := of(4, 1, r, 0); sd != 0 {
 		t.Errorf("one token: %.2f %% of the energy", sd)
 	}
 }

@@ -111,6 +111,10 @@ func (s *share) unseen(tracks []*track) (variance float64) {
 		return 0
 	}
 	for c, t := range tracks {
+		part := s.drift[c*perChannel+paramGain]
+		if part == 0 {
+			continue
+		}
 		r := t.response
 		if !r.told {
 			// Nor does what comes round so tell over how long they are means.
@@ -118,7 +122,7 @@ func (s *share) unseen(tracks []*track) (variance float64) {
 				r.window = min(r.window, w)
 			}
 		}
-		if part := s.drift[c*perChannel+paramGain]; part != 0 && r.seen() <= 0.8 {
+		if r.seen() <= 0.8 {
 			variance += r.beat(d, n) * part * part
 		}
 	}
@@ -136,13 +140,17 @@ func (r response) beat(d, n float64) (variance float64) {
 			turn := math.Pi * q * r.update / step
 			together := 1.0 // the mean of the harmonic over the readings, squared
 			if sin := math.Sin(turn); math.Abs(sin) > 1e-6 {
-				together = math.Pow(math.Sin(m*turn)/(m*sin), 2)
+				mean := math.Sin(m*turn) / (m * sin)
+				together = min(1, mean*mean)
+			}
+			together -= 1 / m // what readings scatter by shows in them
+			if together <= 0 {
+				continue
 			}
 			width := math.Pi * q * r.window / step
 			shown := math.Sin(width) / width / math.Hypot(1, 2*math.Pi*q*r.tau/step)
 			high := 4 / math.Pi * 0.25 / q * shown
-			// What readings scatter by shows in them.
-			variance += high * high / 2 * math.Max(0, math.Min(1, together)-1/m) / some
+			variance += high * high / 2 * together / some
 		}
 	}
 	return variance
