@@ -36,6 +36,7 @@ const (
 	somePatches = 16   // are enough to
 	manyKinds   = 8    // of work have a noise of their own
 	leastSD     = 0.02 // W: readings come in milliwatts, and sums of squares in float64
+	leastWalk   = 1e-4 // W²/s: a hundredth of a watt in a second, which no reading tells from none; of much less the arithmetic is noise
 	worstForm   = 0.35 // of a reading's kernel; more is no sensor of that response
 )
 
@@ -196,7 +197,7 @@ func likeliest(some []*patch, from noise, last *noise, each func([]*patch, func(
 	}
 	set := func(x []float64) noise {
 		v := from
-		v.idle, v.busy = from.idle*math.Exp(x[0]), from.busy*math.Exp(x[1])
+		v.idle, v.busy = max(from.idle*math.Exp(x[0]), leastWalk), max(from.busy*math.Exp(x[1]), leastWalk)
 		for i, c := range of {
 			v.sd[c], v.form[c] = max(from.sd[c]*math.Exp(x[2+2*i]), leastSD), min(from.form[c]*math.Exp(x[3+2*i]), worstForm)
 		}
