@@ -177,14 +177,10 @@ func fit(some []*patch, from noise, last *noise, each func([]*patch, func(*solve
 // likeliest is the noise under which the readings of all those patches are the
 // likeliest.
 func likeliest(some []*patch, from noise, last *noise, each func([]*patch, func(*solver, *patch, int))) noise {
-	var used, partly [channels]int // readings, and those that see less than half of the time
+	var used [channels]int // readings
 	for _, p := range some {
 		for i := range p.readings {
-			r := &p.readings[i]
-			used[r.channel]++
-			if i > 0 && p.readings[i-1].channel == r.channel && r.window < (r.at-p.readings[i-1].at)/2 {
-				partly[r.channel]++
-			}
+			used[p.readings[i].channel]++
 		}
 	}
 	x, step := []float64{0, 0}, []float64{1, 1}
@@ -233,18 +229,13 @@ func likeliest(some []*patch, from noise, last *noise, each func([]*patch, func(
 		return set(at)
 	}
 	at, least := stats.Minimize(unlikely, x, step)
-	// What power does while nothing sees it may be noise of readings, or it walks from one to
-	// the next: either may look best from where it is begun with.
-	again := false
-	for i, c := range of {
-		if partly[c] > used[c]/2 {
-			x[2+2*i], again = noisy, true
-		}
+	// What no channel sees of power, or what another shows of it, may be noise of readings, or power
+	// walks from one to the next: either may look best from where it is begun with.
+	for i := range of {
+		x[2+2*i] = noisy
 	}
-	if again {
-		if other, l := stats.Minimize(unlikely, x, step); l < least {
-			at = other
-		}
+	if other, l := stats.Minimize(unlikely, x, step); l < least {
+		at = other
 	}
 	return set(at)
 }

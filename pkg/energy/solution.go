@@ -271,6 +271,7 @@ func (r *solution) align(some []*patch) (ok bool) {
 			curve = r.newton(some, &found, &known)
 		}
 	}
+	r.sharpen(some, &found, &known, &curve)
 	for c, t := range r.tracks {
 		if known[c] > 0 && curve[c] > known[c] {
 			t.shift += found[c]
@@ -360,12 +361,40 @@ func (r *solution) newton(some []*patch, found, known *[channels]float64) (curve
 	return curve
 }
 
+// sharpen finds the delays anew where one of them is plain already. What is open about a delay
+// is the same for all readings of its channel, and no noise of each: they tell more
+// of it the less it is. Where none is plain, what power does about the edges would pass
+// for a delay.
+func (r *solution) sharpen(some []*patch, found, known, curve *[channels]float64) {
+	plain := false
+	for c := range r.tracks {
+		plain = plain || known[c] > 0 && curve[c]+known[c] > 1/(plainDelay*plainDelay)
+	}
+	if !plain {
+		return
+	}
+	for range 3 {
+		for c, t := range r.tracks {
+			if known[c] == 0 || curve[c] <= known[c] || t.doubt() > 0 {
+				continue
+			}
+			for _, p := range some {
+				p.blind[c] = math.Hypot(1/math.Sqrt(curve[c]+known[c]), edgeS)
+			}
+		}
+		*curve = r.newton(some, found, known)
+	}
+}
+
 // A turn is when a channel that is read as often as it is updated began to be read on the
 // other side of its updates: readings before it are so much later, s, than those after.
 type turn struct {
 	ns int64
 	by float64
 }
+
+// plainDelay is how well a delay that is plain is known, s.
+const plainDelay = 0.001
 
 // nearTurn is for how long about a turn it is not known which side readings are of, ns.
 const nearTurn = int64(5e9)
