@@ -71,6 +71,16 @@ func (a *asked) upTo(at float64) (asked, drawn float64) {
 	return asked, asked - a.tau*(now-a.drawn[0])
 }
 
+// bent is the power as a sensor has it that is off by a share, one standard deviation, from load
+// to load.
+func (a *asked) bent(tau, share, turn float64) *asked {
+	b := &asked{tau: tau}
+	for i, w := range a.watts {
+		b.until(a.at[i], w*(1+share*math.Cos(w/60+turn)))
+	}
+	return b
+}
+
 // mean is the mean power drawn over a window.
 func (a *asked) mean(from, until float64) float64 {
 	_, x := a.upTo(from)
@@ -207,7 +217,6 @@ type eye struct {
 	noise          float64 // W, of a reading
 	lagCI          float64 // half-width of the 95 % interval of its delay, where it was measured
 	windowCI       float64 // the same of its window
-	apart          float64 // by which share it is off the board's other channels, from load to load
 }
 
 // rig is a board with its channels.
@@ -215,6 +224,8 @@ type rig struct {
 	name string
 	eyes []eye
 	tau  float64 // ms, about, with which its power follows what is asked; 0: anything up to 15
+
+	apart float64 // by which share its power readings are off its counter, from load to load: either is off the truth
 }
 
 func rigs() []rig {
@@ -223,13 +234,12 @@ func rigs() []rig {
 	}
 	average := eye{channel: record.ChannelPower, update: 100, window: 1000, poll: 100, noise: 0.2, lagCI: 6, windowCI: 10}
 	driver := eye{channel: record.ChannelDriver, update: 20, window: 20, noise: 0.5, lagCI: 0.7, windowCI: 1.5}
-	beside := driver // the counter: no two channels of a board say quite the same
-	beside.apart = 0.006
-	narrow := beside // as an H200's is (docs/validation): of what passes unseen between its windows the next one has what the time constant left
+	narrow := driver // as an H200's is (docs/validation): of what passes unseen between its windows the next one has what the time constant left
 	narrow.window, narrow.windowCI = 5.4, 1.5
 	counter := func(poll float64) eye {
 		return eye{channel: record.ChannelCounter, update: 100, window: 100, poll: poll, lagCI: 1.3, windowCI: 1.7}
 	}
+	const apart = 0.006 // as an H200's are
 	return []rig{
 		{name: "100/100", eyes: []eye{instant(100, 100)}},
 		{name: "100/100, read each 20", eyes: []eye{instant(100, 20)}},
@@ -240,9 +250,9 @@ func rigs() []rig {
 		{name: "500/500", eyes: []eye{{channel: record.ChannelPower, update: 500, window: 500, poll: 100, noise: 0.5, lagCI: 6, windowCI: 8}}},
 		{name: "counter", eyes: []eye{counter(100)}},
 		{name: "counter, read each 1000", eyes: []eye{counter(1000)}},
-		{name: "20/20 and counter", eyes: []eye{beside, counter(100)}},
-		{name: "25/100 and counter", eyes: []eye{instant(25, 20), counter(100)}},
-		{name: "all of an H200", eyes: []eye{narrow, counter(100), instant(19, 100), average}, tau: 13.6},
+		{name: "20/20 and counter", eyes: []eye{driver, counter(100)}, apart: apart},
+		{name: "25/100 and counter", eyes: []eye{instant(25, 20), counter(100)}, apart: apart},
+		{name: "all of an H200", eyes: []eye{narrow, counter(100), instant(19, 100), average}, tau: 13.6, apart: apart},
 	}
 }
 
@@ -289,6 +299,7 @@ type shows struct {
 // start is a board's channels for one run. phase is where in their updates they
 // begin, as a share, or below 0 anywhere.
 func (g *rig) start(rng *rand.Rand, j *job, t *trouble, phase float64) (all []*shows) {
+	shown := map[bool]*asked{} // to its power readings, and to its counter
 	for _, e := range g.eyes {
 		s := &shows{eye: e, power: &j.power, rng: rng, memory: t.memory}
 		s.ticks = e.update * (1 + 1e-4*rng.NormFloat64())
@@ -304,16 +315,16 @@ func (g *rig) start(rng *rand.Rand, j *job, t *trouble, phase float64) (all []*s
 		default:
 			s.lag = 15 * rng.Float64()
 		}
-		if e.tau > 0 || e.apart > 0 {
-			own := asked{tau: j.power.tau}
-			if e.tau > 0 {
-				own.tau = e.tau / 1e3
+		if e.tau > 0 || g.apart > 0 {
+			counts := e.channel == record.ChannelCounter
+			if shown[counts] == nil {
+				tau := j.power.tau
+				if e.tau > 0 {
+					tau = e.tau / 1e3
+				}
+				shown[counts] = j.power.bent(tau, g.apart, 2*math.Pi*rng.Float64())
 			}
-			turn := 2 * math.Pi * rng.Float64()
-			for i, w := range j.power.watts {
-				own.until(j.power.at[i], w*(1+math.Sqrt2*e.apart*math.Cos(w/60+turn)))
-			}
-			s.power = &own
+			s.power = shown[counts]
 		}
 		all = append(all, s)
 	}
@@ -565,7 +576,31 @@ func (g *rig) scene(seed uint64, k knowledge) scene {
 		tau = 0
 	}
 	j := requests(rng, tau, texture(seed%uint64(textures)), 30)
-	return g.film(rng, j, troubled(rng, seed, j.now), -1, k)
+	s := g.film(rng, j, troubled(rng, seed, j.now), -1, k)
+	j.stamp(rand.New(rand.NewPCG(seed, 24)))
+	return s
+}
+
+// stampedS is by how much the stamps of events are off their work, one standard deviation, s: a
+// launch takes some tenths of a millisecond.
+const stampedS = 0.25e-3
+
+// stamp makes the events' times early or late. Where one begins when another ends there is one
+// stamp. What no work is done in is not launched.
+func (j *job) stamp(rng *rand.Rand) {
+	end, by := int64(math.MinInt64), int64(0) // of the event before
+	off := func() int64 { return int64(stampedS * 1e9 * rng.NormFloat64()) }
+	for _, e := range j.events {
+		if e.Phase == "idle" {
+			continue
+		}
+		start := by
+		if e.StartNS != end {
+			start = off()
+		}
+		end, by = e.EndNS, off()
+		e.StartNS, e.EndNS = e.StartNS+start, e.EndNS+by
+	}
 }
 
 // film is a job as a board shows it.
@@ -1027,10 +1062,11 @@ var hopeless = []struct {
 // side of its updates, and the delay that was found first was one between the two; or
 // power rippled so nearly in time with what of a board sees the least that all readings
 // of an event saw the same part of it, and its interval did not say so; or power that
-// does not walk at all made the arithmetic give out.
+// does not walk at all made the arithmetic give out; or an event lay in a gap of all but the
+// counter, which is not what the others of the run rest on.
 func TestHardRuns(t *testing.T) {
 	t.Parallel()
-	seeds := map[string][]uint64{"100/100": {91, 759}, "all of an H200": {44, 125}, "25/100 and counter": {1172}}
+	seeds := map[string][]uint64{"100/100": {91, 759}, "all of an H200": {44, 125}, "25/100 and counter": {1007, 1172}}
 	runs := 0
 	for _, g := range rigs() {
 		for _, seed := range seeds[g.name] {
@@ -1052,8 +1088,8 @@ func TestHardRuns(t *testing.T) {
 			}
 		}
 	}
-	if runs != 5 {
-		t.Errorf("%d runs, want 5", runs)
+	if runs != 6 {
+		t.Errorf("%d runs, want 6", runs)
 	}
 }
 

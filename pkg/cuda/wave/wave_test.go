@@ -108,9 +108,9 @@ func TestKernels(t *testing.T) {
 					return err
 				}
 				// The GPU's clock is laid over the host's by a mark that the GPU passes within half of
-			// the time that asking for it takes, which a busy machine makes long.
-			off := (clock.Now() - until) / 2
-			if first < from || first > from+20e6 || last > until+off || last < from+int64(n)*int64(costs[usual].Time)*8/10 || slices.Contains(q.written, false) {
+				// the time that asking for it takes, which a busy machine makes long.
+				off := (clock.Now() - until) / 2
+				if first < from || first > from+20e6 || last > until+off || last < from+int64(n)*int64(costs[usual].Time)*8/10 || slices.Contains(q.written, false) {
 					t.Errorf("from %d until %d; the GPU says %d and %d, %v", from, until, first, last, q.written)
 				}
 				return q.Check()
