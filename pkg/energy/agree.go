@@ -28,7 +28,7 @@ const usuallyApart = 0.006
 // of steady work to the next.
 type apart struct {
 	n, squares float64
-	rests      [3]int // events, by what they rest on: the one, the other, or both
+	rests      [3]int // events so far, by what they rest on: the one, the other, or both
 }
 
 // add takes a stretch of so many seconds, between the accounts of both at its
@@ -42,29 +42,26 @@ func (a *apart) add(from, to, counterFrom, counterTo meter, seconds, update floa
 		return
 	}
 	off := to.joules.minus(from.joules)/c - 1
-	if off >= half-1 {
-		return // it is no witness
-	}
 	a.n++
 	a.squares += off * off
 }
 
-// sd is the standard deviation, as a share, for an energy that rests on the channels
-// used: none for those of the one witness on which most of the run rests, whose gain
-// is the board's.
-func (a *apart) sd(used [channels]bool) float64 {
-	const both = 2
-	rests := 0
-	switch power := used[0] || used[2] || used[3]; {
-	case power && used[1]:
-		rests = both
-	case used[1]:
-		rests = 1
-	case !power:
+// take counts an event that rests on the channels used, and says the standard deviation
+// of its energy, as a share: none for those of the one witness on which most of the
+// run rests, whose gain is the board's.
+func (a *apart) take(used [channels]bool) (sd float64) {
+	const power, counter, both = 0, 1, 2
+	rests := power
+	switch read := used[0] || used[2] || used[3]; {
+	case !read && !used[1]:
 		return 0
+	case !read:
+		rests = counter
+	case used[1]:
+		rests = both
 	}
 	a.rests[rests]++
-	if all := a.rests[0] + a.rests[1] + a.rests[2]; rests != both && 2*a.rests[rests] > all {
+	if all := a.rests[power] + a.rests[counter] + a.rests[both]; rests != both && 2*a.rests[rests] > all {
 		return 0
 	}
 	const few = 5 // stretches' worth that what is usual counts for

@@ -91,7 +91,7 @@ func (a *Attributor) estimate(p *pending) (e estimated) {
 		}
 	}
 	for i, b := range p.boards {
-		off := p.shares[i].joules * b.power.apart.sd(e.used)
+		off := p.shares[i].joules * b.power.apart.take(e.used)
 		e.shared += off * off
 	}
 	if e.own = 1; e.joules > 0 {
